@@ -1,0 +1,10 @@
+//! What a Maimo client and its provider must agree on: references, slices, inventories, heads, audits, and the rules by which a
+//! provider admits a new head. Pure and synchronous: no clock, no disk, no socket; time and randomness come in as arguments. Nothing
+//! here opens a seal, so a provider that links this crate still cannot read what it stores.
+
+pub mod clock;
+pub mod codec;
+pub mod error;
+pub mod id;
+pub mod reference;
+pub mod units;

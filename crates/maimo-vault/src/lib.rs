@@ -1,0 +1,4 @@
+//! What only the owner of a store may do: derive keys, seal and open packs, read and write the journal, decide what is kept and what
+//! goes. Pure and synchronous, as `maimo-core` is; never linked by a provider.
+
+pub mod name;
