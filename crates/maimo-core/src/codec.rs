@@ -337,6 +337,17 @@ impl Prelude {
             epoch: reader.u32("key epoch")?,
         })
     }
+
+    /// Reads the prelude of an object that no key epoch applies to: its epoch must be 0.
+    pub fn parse_without_epoch(
+        reader: &mut Reader<'_>,
+        object_type: ObjectType,
+    ) -> Result<(), ParseError> {
+        match Self::parse(reader, object_type)?.epoch {
+            0 => Ok(()),
+            _ => Err(ParseError::Invalid { what: "key epoch" }),
+        }
+    }
 }
 
 /// Fields that later versions may add at the end of an object.

@@ -2,6 +2,7 @@
 //! provider admits a new head. Pure and synchronous: no clock, no disk, no socket; time and randomness come in as arguments. Nothing
 //! here opens a seal, so a provider that links this crate still cannot read what it stores.
 
+pub mod ancestry;
 pub mod clock;
 pub mod codec;
 pub mod error;
