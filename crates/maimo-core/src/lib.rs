@@ -7,5 +7,6 @@ pub mod clock;
 pub mod codec;
 pub mod error;
 pub mod id;
+pub mod identity;
 pub mod reference;
 pub mod units;
