@@ -1,4 +1,6 @@
 //! What only the owner of a store may do: derive keys, seal and open packs, read and write the journal, decide what is kept and what
 //! goes. Pure and synchronous, as `maimo-core` is; never linked by a provider.
 
+pub mod aead;
+pub mod keys;
 pub mod name;
