@@ -2,5 +2,6 @@
 //! goes. Pure and synchronous, as `maimo-core` is; never linked by a provider.
 
 pub mod aead;
+pub mod chunker;
 pub mod keys;
 pub mod name;
