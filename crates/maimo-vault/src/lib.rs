@@ -3,5 +3,7 @@
 
 pub mod aead;
 pub mod chunker;
+pub mod compress;
+pub mod dictionary;
 pub mod keys;
 pub mod name;
