@@ -8,5 +8,7 @@ pub mod codec;
 pub mod error;
 pub mod id;
 pub mod identity;
+pub mod inventory;
+pub mod live_map;
 pub mod reference;
 pub mod units;
