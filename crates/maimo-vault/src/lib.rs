@@ -5,5 +5,8 @@ pub mod aead;
 pub mod chunker;
 pub mod compress;
 pub mod dictionary;
+pub mod journal;
 pub mod keys;
 pub mod name;
+pub mod path;
+pub mod retention;

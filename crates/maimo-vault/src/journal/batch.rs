@@ -1,0 +1,180 @@
+//! [`Batch`]: records as they are written together, in a segment, in a piece of the tail, or repeated in a data pack's table.
+//!
+//! A batch stands alone: its names are at its front, and paths leave out only what they share with the record before. Inside,
+//! records stand by (sequence of the commit that brought them, writer, counter), each once.
+
+use maimo_core::codec::{ParseError, Put, Reader};
+
+use super::{
+    names::{NameTable, Names},
+    record::Record,
+};
+use crate::name::{RecordId, WriterId};
+
+/// Where a record stands in the order that settles what two records disagree on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Stamp {
+    /// Store sequence of the commit that brought the record. In a batch 0 stands for "the commit that first lists this batch": a
+    /// batch is sealed before its commit has won its race.
+    pub sequence: u64,
+    /// The record's name.
+    pub id: RecordId,
+}
+
+/// Records written together, ascending by stamp.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Batch {
+    records: Vec<(Stamp, Record)>,
+}
+
+/// How long an encoded batch may be: a chunk of a segment.
+pub const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// How long one record's body may be: a file of 2^20 extents at most.
+const BODY_BYTES_MAX: usize = BATCH_BYTES_MAX;
+
+impl Batch {
+    /// Puts records in order; of two with one stamp the first stays.
+    pub fn new(mut records: Vec<(Stamp, Record)>) -> Self {
+        records.sort_by_key(|(stamp, _)| *stamp);
+        records.dedup_by_key(|(stamp, _)| *stamp);
+        Self { records }
+    }
+
+    /// Returns the records, ascending by stamp.
+    pub fn records(&self) -> &[(Stamp, Record)] {
+        &self.records
+    }
+
+    /// Returns the records, those of sequence 0 stamped with `sequence`: that of the commit which first listed the batch.
+    pub fn into_records(self, sequence: u64) -> impl Iterator<Item = (Stamp, Record)> {
+        self.records.into_iter().map(move |(mut stamp, record)| {
+            if stamp.sequence == 0 {
+                stamp.sequence = sequence;
+            }
+            (stamp, record)
+        })
+    }
+
+    /// Encodes the batch: name tables, then groups of one (sequence, writer) each.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut names = Names::default();
+        let mut body = Vec::new();
+        let mut scratch = Vec::new();
+        let mut previous = None;
+        let groups = self.groups();
+        body.put_varint(groups.len() as u64);
+        for group in groups {
+            let (first, _) = &group[0];
+            body.put_varint(first.sequence);
+            body.put_varint(names.writer(first.id.writer));
+            body.put_varint(group.len() as u64);
+            let mut next_counter = 0;
+            for (stamp, record) in group {
+                // Ascending and unique, so the difference is never negative.
+                body.put_varint(stamp.id.counter.saturating_sub(next_counter));
+                next_counter = stamp.id.counter.saturating_add(1);
+                body.put_u8(record.kind());
+                scratch.clear();
+                record.encode_body(&mut names, previous, &mut scratch);
+                body.put_bytes(&scratch);
+                previous = record.path().or(previous);
+            }
+        }
+        let mut out = Vec::with_capacity(body.len() + 64);
+        names.encode(&mut out);
+        out.put(&body);
+        out
+    }
+
+    /// Reads a batch.
+    ///
+    /// # Errors
+    ///
+    /// [`ParseError`]; a critical record type of a later version is told apart from damage.
+    pub fn parse(bytes: &[u8]) -> Result<Self, ParseError> {
+        if bytes.len() > BATCH_BYTES_MAX {
+            return Err(ParseError::TooLarge {
+                what: "batch",
+                found: bytes.len() as u64,
+                max: BATCH_BYTES_MAX as u64,
+            });
+        }
+        let mut reader = Reader::new(bytes);
+        let r = &mut reader;
+        let names = NameTable::parse(r)?;
+        let groups = r.count(u64::MAX, 6, "groups of records")?;
+        let mut records: Vec<(Stamp, Record)> = Vec::new();
+        let mut last_group: Option<(u64, WriterId)> = None;
+        let mut previous = None;
+        for _ in 0..groups {
+            let sequence = r.varint("sequence")?;
+            let writer = names.read_writer(r)?;
+            if last_group.is_some_and(|last| last >= (sequence, writer)) {
+                return Err(ParseError::NotCanonical {
+                    what: "order of record groups",
+                });
+            }
+            last_group = Some((sequence, writer));
+            let count = r.count(u64::MAX, 3, "records")?;
+            if count == 0 {
+                return Err(ParseError::NotCanonical {
+                    what: "record group",
+                });
+            }
+            let mut next_counter = Some(0_u64);
+            for _ in 0..count {
+                let gap = r.varint("record counter")?;
+                let counter = next_counter.and_then(|next| next.checked_add(gap)).ok_or(
+                    ParseError::Invalid {
+                        what: "record counter",
+                    },
+                )?;
+                next_counter = counter.checked_add(1);
+                let kind = r.u8("record type")?;
+                let body = r.bytes(BODY_BYTES_MAX, "record")?;
+                let record = Record::parse_body(kind, body, &names, previous.as_ref())?;
+                if let Some(path) = record.path() {
+                    previous = Some(path.clone());
+                }
+                let id = RecordId { writer, counter };
+                records.push((Stamp { sequence, id }, record));
+            }
+        }
+        names.finish()?;
+        reader.finish()?;
+        Ok(Self { records })
+    }
+
+    fn groups(&self) -> Vec<&[(Stamp, Record)]> {
+        self.records
+            .chunk_by(|(one, _), (other, _)| {
+                (one.sequence, one.id.writer) == (other.sequence, other.id.writer)
+            })
+            .collect()
+    }
+}
+
+/// Cuts records into batches whose encodings stay near `bytes`, in order.
+///
+/// The cut looks at a running estimate (records encoded alone), which errs on the large side, so no batch passes [`BATCH_BYTES_MAX`] while
+/// `bytes` is at most half of it and no single record is longer than that half.
+pub fn cut(records: Vec<(Stamp, Record)>, bytes: usize) -> Vec<Batch> {
+    let mut batches = Vec::new();
+    let mut open = Vec::new();
+    let mut estimate = 0;
+    for (stamp, record) in records {
+        let mut body = Vec::new();
+        record.encode_body(&mut Names::default(), None, &mut body);
+        let length = body.len() + 16;
+        if !open.is_empty() && estimate + length > bytes {
+            batches.push(Batch::new(core::mem::take(&mut open)));
+            estimate = 0;
+        }
+        estimate += length;
+        open.push((stamp, record));
+    }
+    if !open.is_empty() {
+        batches.push(Batch::new(open));
+    }
+    batches
+}

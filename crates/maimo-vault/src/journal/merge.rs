@@ -1,0 +1,287 @@
+//! Keeping the journal small: which segments to merge, and which of their records to drop.
+//!
+//! A merge writes the records of a few segments again as one, without those that say nothing any more, and with `moved` records folded
+//! into the references they speak of. It never drops a record that another one still leans on: a record goes only if the state
+//! replayed without it says the same of everything that is kept.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    batch::Stamp,
+    record::{ChunkExtent, Content, PathEvent, Record},
+    state::{Entry, State},
+};
+use crate::{
+    name::{PackNumber, RecordId, SourceId},
+    path::StorePath,
+};
+
+/// What the choice of segments looks at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SegmentWeight {
+    /// How many merges made it; 0 for one written by a commit.
+    pub level: u8,
+    /// Length of its pack in bytes.
+    pub length: u64,
+    /// How many of those bytes a merge would drop, as far as is known.
+    pub dead: u64,
+}
+
+/// How many segments of a level are merged into one of the next.
+pub const FAN_IN: usize = 16;
+/// How many bytes of segments one step reads at most.
+pub const STEP_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// A segment from here on is left alone by count; only what died in it makes it worth writing again.
+const FULL_BYTES: u64 = STEP_BYTES_MAX / 2;
+/// Of the whole journal, how many percent may be dead.
+const DEAD_PERCENT_MAX: u64 = 5;
+
+/// Returns the segments that the next step should merge, by index and in order, or nothing if none is worth it.
+///
+/// `segments` are in the order of the commit's list, oldest first.
+pub fn plan(segments: &[SegmentWeight]) -> Option<Vec<usize>> {
+    by_count(segments).or_else(|| by_waste(segments))
+}
+
+fn by_count(segments: &[SegmentWeight]) -> Option<Vec<usize>> {
+    let small = |level: u8| {
+        segments
+            .iter()
+            .enumerate()
+            .filter(move |(_, segment)| segment.level == level && segment.length < FULL_BYTES)
+    };
+    let levels: BTreeSet<u8> = segments.iter().map(|segment| segment.level).collect();
+    let level = levels
+        .into_iter()
+        .find(|level| small(*level).count() >= FAN_IN)?;
+    let mut left = STEP_BYTES_MAX;
+    let mut chosen = Vec::new();
+    for (index, segment) in small(level).take(FAN_IN) {
+        if segment.length > left {
+            break;
+        }
+        left -= segment.length;
+        chosen.push(index);
+    }
+    (chosen.len() > 1).then_some(chosen)
+}
+
+fn by_waste(segments: &[SegmentWeight]) -> Option<Vec<usize>> {
+    let total: u64 = segments.iter().map(|segment| segment.length).sum();
+    let dead: u64 = segments.iter().map(|segment| segment.dead).sum();
+    if dead * 100 <= total * DEAD_PERCENT_MAX {
+        return None;
+    }
+    let mut worst: Vec<usize> = (0..segments.len())
+        .filter(|index| segments[*index].dead > 0)
+        .collect();
+    // Compared as fractions of their lengths, crosswise to stay in integers.
+    worst.sort_by(|one, other| {
+        let (one, other) = (&segments[*one], &segments[*other]);
+        (u128::from(other.dead) * u128::from(one.length))
+            .cmp(&(u128::from(one.dead) * u128::from(other.length)))
+    });
+    let mut left = STEP_BYTES_MAX;
+    let mut chosen = Vec::new();
+    for index in worst {
+        let length = segments[index].length;
+        if length <= left {
+            left -= length;
+            chosen.push(index);
+        }
+    }
+    chosen.sort_unstable();
+    (!chosen.is_empty()).then_some(chosen)
+}
+
+/// Says of records whether the journal still needs them; worked out once from the whole state.
+#[derive(Debug)]
+pub struct Judge<'a> {
+    state: &'a State,
+    /// Packs that a kept revision, a `moved` record or a dictionary leads to.
+    used: BTreeSet<PackNumber>,
+    /// The stamp of each source's last begun run.
+    last_begun: BTreeMap<SourceId, Stamp>,
+}
+
+impl<'a> Judge<'a> {
+    /// Looks over `state`, the whole journal's.
+    pub fn new(state: &'a State) -> Self {
+        let mut used = BTreeSet::new();
+        for (_, content) in state.kept_revisions() {
+            used.extend(content.extents().iter().map(|extent| extent.first.pack));
+        }
+        used.extend(state.moves().map(|(_, _, to)| to.pack));
+        used.extend(state.dictionaries().map(|(_, known)| known.chunk.pack));
+        let mut last_begun = BTreeMap::new();
+        for run in state.runs().values() {
+            let last = last_begun.entry(run.source).or_insert(run.begun);
+            *last = run.begun.max(*last);
+        }
+        Self {
+            state,
+            used,
+            last_begun,
+        }
+    }
+
+    /// Returns whether a merge would drop this record: what [`SegmentWeight::dead`] adds up.
+    pub fn is_dead(&self, stamp: Stamp, record: &Record) -> bool {
+        let state = self.state;
+        match record {
+            Record::File { source, path, .. } => {
+                !state.is_kept(stamp.id) && !self.bounds_a_survivor(*source, path, stamp)
+            }
+            Record::Path {
+                source,
+                path,
+                event,
+            } => !self.event_matters(*source, path, stamp, *event),
+            Record::RunBegin { source, .. } => {
+                let completed = state.end(stamp.id).is_some();
+                let superseded = self.last_begun.get(source) > Some(&stamp);
+                !state.is_kept(stamp.id) || (!completed && superseded)
+            }
+            Record::RunEnd { run, .. } => !state.is_kept(*run) || !state.is_current(stamp, record),
+            Record::Dropped { ids } => ids.iter().all(|id| !state.knows(*id)),
+            Record::Pack { number, .. } => {
+                !state.is_current(stamp, record) || !self.used.contains(number)
+            }
+            Record::Pin { pinned, id } => {
+                !state.is_current(stamp, record) || (!pinned && !state.knows(*id))
+            }
+            _ => !state.is_current(stamp, record),
+        }
+    }
+
+    /// Returns the records of the merged segments that go on, references folded.
+    pub fn merge(&self, inputs: Vec<(Stamp, Record)>) -> Vec<(Stamp, Record)> {
+        let dying: BTreeSet<RecordId> = inputs
+            .iter()
+            .filter(|(stamp, record)| self.is_dead(*stamp, record))
+            .map(|(stamp, _)| stamp.id)
+            .collect();
+        let merging = inputs.iter().map(|(stamp, _)| stamp.id).collect();
+        let outside = self.packs_named_outside(&merging);
+        inputs
+            .into_iter()
+            .filter(|(stamp, _)| !dying.contains(&stamp.id))
+            .filter_map(|(stamp, record)| {
+                self.survivor(&dying, &outside, record)
+                    .map(|record| (stamp, record))
+            })
+            .collect()
+    }
+
+    fn survivor(
+        &self,
+        dying: &BTreeSet<RecordId>,
+        outside: &BTreeSet<PackNumber>,
+        record: Record,
+    ) -> Option<Record> {
+        let state = self.state;
+        Some(match record {
+            Record::Dropped { mut ids } => {
+                // An id must go on being known as dropped for as long as the record it names is read anywhere.
+                ids.retain(|id| state.knows(*id) && !dying.contains(id));
+                if ids.is_empty() {
+                    return None;
+                }
+                Record::Dropped { ids }
+            }
+            // Folded into all that is merged here; needed on for what is not.
+            Record::Moved { from, .. } if !outside.contains(&from.pack) => return None,
+            Record::File {
+                source,
+                path,
+                metadata,
+                content:
+                    Content::Regular {
+                        size,
+                        blake3,
+                        chunks,
+                    },
+            } => Record::File {
+                source,
+                path,
+                metadata,
+                content: Content::Regular {
+                    size,
+                    blake3,
+                    chunks: ChunkExtent::join(state.resolve_all(&chunks)),
+                },
+            },
+            Record::Dictionary {
+                id,
+                domain,
+                chunk,
+                retired,
+            } => Record::Dictionary {
+                id,
+                domain,
+                chunk: state.resolve(chunk),
+                retired,
+            },
+            record => record,
+        })
+    }
+
+    /// Returns whether a revision that is no longer kept ends the time of an older one that is: without it the older one would seem to
+    /// have lasted on.
+    fn bounds_a_survivor(&self, source: SourceId, path: &StorePath, stamp: Stamp) -> bool {
+        self.state.entries(source, path).is_some_and(|entries| {
+            entries.range(..stamp).any(|(older, entry)| {
+                matches!(entry, Entry::Revision { .. }) && self.state.is_kept(older.id)
+            })
+        })
+    }
+
+    fn event_matters(
+        &self,
+        source: SourceId,
+        path: &StorePath,
+        stamp: Stamp,
+        event: PathEvent,
+    ) -> bool {
+        let Some(entries) = self.state.entries(source, path) else {
+            return false;
+        };
+        // Any older revision that is still read somewhere would come back to life without the event, kept or not.
+        let has_older = entries
+            .range(..stamp)
+            .any(|(_, entry)| matches!(entry, Entry::Revision { .. }));
+        let is_last = entries
+            .last_key_value()
+            .is_some_and(|(last, _)| *last == stamp);
+        match event {
+            PathEvent::Gone | PathEvent::Removed => has_older,
+            PathEvent::Evicted | PathEvent::Found => has_older && is_last,
+        }
+    }
+
+    /// Returns the packs that records outside the merge name as they were written, before any `moved` is followed.
+    fn packs_named_outside(&self, merging: &BTreeSet<RecordId>) -> BTreeSet<PackNumber> {
+        let mut packs = BTreeSet::new();
+        for (stamp, entry) in self.state.paths().values().flatten() {
+            if let Entry::Revision { content, .. } = entry
+                && !merging.contains(&stamp.id)
+            {
+                packs.extend(content.extents().iter().map(|extent| extent.first.pack));
+            }
+        }
+        // A `moved` record that stays leans on those that lead on from where it ends, so a chain stays whole.
+        let mut pending: Vec<_> = self.state.moves().collect();
+        loop {
+            let (staying, rest): (Vec<_>, Vec<_>) = pending
+                .into_iter()
+                .partition(|(id, from, _)| !merging.contains(id) || packs.contains(&from.pack));
+            if staying.is_empty() {
+                break;
+            }
+            packs.extend(staying.iter().map(|(_, _, to)| to.pack));
+            pending = rest;
+        }
+        packs.extend(self.state.dictionaries().map(|(_, known)| known.chunk.pack));
+        packs
+    }
+}

@@ -1,0 +1,570 @@
+//! Claims about the journal as a whole: batches come back, replay is a set merge, merging segments changes nothing that is kept.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use maimo_core::{id::ChannelId, reference::ObjectRef};
+use proptest::prelude::*;
+
+use super::{
+    batch::{Batch, Stamp, cut},
+    merge::{FAN_IN, Judge, SegmentWeight, plan},
+    metadata::{FileTime, Metadata},
+    record::{ChunkExtent, Content, PathEvent, Record},
+    state::{Presence, State},
+};
+use crate::{
+    name::{ChunkId, ChunkRef, Domain, PackNumber, RecordId, SourceId, WriterId},
+    path::StorePath,
+    retention::Policy,
+};
+
+fn writer(n: u8) -> WriterId {
+    WriterId([n; 16])
+}
+
+fn id(counter: u64) -> RecordId {
+    RecordId {
+        writer: writer(1),
+        counter,
+    }
+}
+
+fn chunk(pack: u64, index: u32) -> ChunkRef {
+    ChunkRef {
+        pack: PackNumber {
+            writer: writer(1),
+            n: pack,
+        },
+        index,
+    }
+}
+
+fn path(name: u8) -> StorePath {
+    StorePath::unix(&format!("/home/u/folder{}/file{name}", name % 2)).unwrap()
+}
+
+const SOURCE: SourceId = SourceId([7; 16]);
+const CHANNEL: ChannelId = ChannelId([9; 32]);
+
+fn file(name: u8, chunks: Vec<ChunkRef>) -> Record {
+    Record::File {
+        source: SOURCE,
+        path: path(name),
+        metadata: Metadata {
+            mode: 0o644,
+            modified: FileTime {
+                seconds: -1,
+                nanos: 5,
+            },
+            ..Metadata::default()
+        },
+        content: Content::Regular {
+            size: 1000,
+            blake3: [name; 32],
+            chunks: ChunkExtent::join(chunks),
+        },
+    }
+}
+
+fn record() -> impl Strategy<Value = Record> {
+    let text = "[a-zé]{0,6}";
+    let reference = any::<[u8; 32]>().prop_map(|root| ObjectRef {
+        root: maimo_core::id::RootHash(root),
+        length: 4096,
+    });
+    let content = prop_oneof![
+        Just(Content::Folder),
+        Just(Content::Fifo),
+        any::<Vec<u8>>().prop_map(Content::Symlink),
+        (0..3_u8).prop_map(|name| Content::HardLink(path(name))),
+        (any::<bool>(), any::<u32>(), any::<u32>()).prop_map(|(block, major, minor)| {
+            Content::Device {
+                block,
+                major,
+                minor,
+            }
+        }),
+        proptest::collection::vec((0..4_u64, any::<u8>()), 0..6).prop_map(|chunks| {
+            Content::Regular {
+                size: 9,
+                blake3: [4; 32],
+                chunks: ChunkExtent::join(chunks.iter().map(|(n, i)| chunk(*n, (*i).into()))),
+            }
+        }),
+    ];
+    let time = (any::<i64>(), 0..1_000_000_000_u32)
+        .prop_map(|(seconds, nanos)| FileTime { seconds, nanos });
+    let metadata = (
+        any::<(u32, u32, u32, bool)>(),
+        time.clone(),
+        proptest::option::of(time),
+        proptest::collection::btree_map(any::<[u8; 2]>(), any::<Vec<u8>>(), 0..3),
+    )
+        .prop_map(
+            |((mode, uid, gid, sparse), modified, created, xattrs)| Metadata {
+                mode,
+                uid,
+                gid,
+                modified,
+                created,
+                xattrs: xattrs
+                    .into_iter()
+                    .map(|(name, value)| (name.to_vec(), value))
+                    .collect(),
+                sparse,
+            },
+        );
+    prop_oneof![
+        text.prop_map(|label| Record::Source {
+            source: SOURCE,
+            label
+        }),
+        (
+            text,
+            any::<[u8; 32]>(),
+            any::<bool>(),
+            proptest::collection::vec(text, 0..3)
+        )
+            .prop_map(|(name, auth, closed, addresses)| Record::Channel {
+                channel: ChannelId(auth),
+                auth,
+                name,
+                addresses,
+                closed
+            }),
+        any::<u64>().prop_map(|epoch| Record::Layout {
+            epoch,
+            channels: vec![CHANNEL]
+        }),
+        (any::<u64>(), reference).prop_map(|(n, reference)| Record::Pack {
+            number: chunk(n, 0).pack,
+            channel: CHANNEL,
+            reference
+        }),
+        (any::<(u8, u8)>(), 1..100_u32).prop_map(|((from, to), count)| Record::Moved {
+            from: chunk(from.into(), 3),
+            to: chunk(to.into(), 0),
+            count
+        }),
+        any::<u64>().prop_map(|time| Record::RunBegin {
+            source: SOURCE,
+            time
+        }),
+        any::<[u64; 4]>().prop_map(|[run, time, files, bytes_stored]| Record::RunEnd {
+            run: id(run),
+            time,
+            files,
+            bytes_stored
+        }),
+        (0..5_u8, metadata, content).prop_map(|(name, metadata, content)| Record::File {
+            source: SOURCE,
+            path: path(name),
+            metadata,
+            content
+        }),
+        (0..5_u8).prop_map(|name| Record::Path {
+            source: SOURCE,
+            path: path(name),
+            event: PathEvent::Evicted
+        }),
+        proptest::collection::btree_set((0..3_u8, any::<u64>()), 1..9).prop_map(|ids| {
+            Record::Dropped {
+                ids: ids
+                    .into_iter()
+                    .map(|(w, counter)| RecordId {
+                        writer: writer(w),
+                        counter,
+                    })
+                    .collect(),
+            }
+        }),
+        any::<(u64, bool)>().prop_map(|(run, pinned)| Record::Pin {
+            id: id(run),
+            pinned
+        }),
+        (text, any::<bool>()).prop_map(|(pattern, set)| Record::Policy {
+            pattern,
+            policy: set.then(Policy::default)
+        }),
+        any::<([u8; 32], u32, bool)>().prop_map(|(bytes, domain, retired)| Record::Dictionary {
+            id: ChunkId(bytes),
+            domain: Domain(domain),
+            chunk: chunk(5, 6),
+            retired
+        }),
+        (0..0x80_u8, any::<Vec<u8>>()).prop_map(|(kind, body)| Record::Unknown { kind, body }),
+    ]
+}
+
+fn stamped() -> impl Strategy<Value = (Stamp, Record)> {
+    (0..4_u64, 0..3_u8, any::<u64>(), record()).prop_map(|(sequence, w, counter, record)| {
+        let id = RecordId {
+            writer: writer(w),
+            counter,
+        };
+        (Stamp { sequence, id }, record)
+    })
+}
+
+proptest! {
+    #[test]
+    fn a_batch_comes_back(records in proptest::collection::vec(stamped(), 0..20)) {
+        let batch = Batch::new(records);
+        let bytes = batch.encode();
+        prop_assert_eq!(Batch::parse(&bytes).unwrap(), batch);
+    }
+
+    #[test]
+    fn a_batch_that_parses_is_the_one_encoding_of_its_records(
+        records in proptest::collection::vec(stamped(), 0..6),
+        at in any::<prop::sample::Index>(),
+        byte: u8,
+    ) {
+        let mut bytes = Batch::new(records).encode();
+        let at = at.index(bytes.len());
+        bytes[at] = byte;
+        if let Ok(batch) = Batch::parse(&bytes) {
+            prop_assert_eq!(batch.encode(), bytes);
+        }
+    }
+
+    #[test]
+    fn replay_is_a_set_merge(
+        records in proptest::collection::vec(stamped(), 0..30),
+        order in any::<u64>(),
+    ) {
+        // One id has one content, as writers see to.
+        let mut unique = BTreeMap::new();
+        for (stamp, record) in records {
+            unique.entry(stamp.id).or_insert((stamp, record));
+        }
+        let mut forwards = State::default();
+        for (stamp, record) in unique.values() {
+            forwards.apply(*stamp, record.clone());
+        }
+        let mut shuffled: Vec<_> = unique.values().cloned().collect();
+        shuffled.sort_by_key(|(stamp, _)| {
+            (stamp.id.counter ^ order).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        });
+        let mut other = State::default();
+        for (stamp, record) in shuffled.iter().chain(&shuffled) {
+            other.apply(*stamp, record.clone());
+        }
+        prop_assert_eq!(forwards, other);
+    }
+}
+
+/// A step of a made-up life of a store.
+#[derive(Debug, Clone)]
+enum Step {
+    Store(u8, u32),
+    Event(u8, PathEvent),
+    Run,
+    Abandon,
+    Move(u8, u8),
+    DropOldest,
+    DropRevision(u8),
+    Pin(u8),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => (0..4_u8, 0..6_u32).prop_map(|(name, index)| Step::Store(name, index)),
+        2 => (0..4_u8, prop_oneof![
+            Just(PathEvent::Gone), Just(PathEvent::Evicted), Just(PathEvent::Found), Just(PathEvent::Removed)
+        ]).prop_map(|(name, event)| Step::Event(name, event)),
+        4 => Just(Step::Run),
+        1 => Just(Step::Abandon),
+        1 => (any::<u8>(), any::<u8>()).prop_map(|(from, to)| Step::Move(from, to)),
+        2 => Just(Step::DropOldest),
+        2 => any::<u8>().prop_map(Step::DropRevision),
+        1 => any::<u8>().prop_map(Step::Pin),
+    ]
+}
+
+/// Plays a life and returns its records, as one commit each.
+fn play(steps: &[Step]) -> Vec<(Stamp, Record)> {
+    let mut state = State::default();
+    let mut log: Vec<(Stamp, Record)> = Vec::new();
+    let mut packs = 1;
+    let mut begun = None;
+    for step in steps {
+        let counter = log.len() as u64;
+        let revisions: Vec<RecordId> = state.kept_revisions().map(|(id, _)| id).collect();
+        let pick = |n: u8| {
+            revisions
+                .get(usize::from(n) % revisions.len().max(1))
+                .copied()
+        };
+        let record = match step {
+            // A client names chunks where they are at that moment, as a rebase sees to.
+            Step::Store(name, index) => Some(file(
+                *name,
+                vec![
+                    state.resolve(chunk(0, *index)),
+                    state.resolve(chunk(packs - 1, *index)),
+                ],
+            )),
+            Step::Event(name, event) => state.newest(SOURCE, &path(*name)).map(|_| Record::Path {
+                source: SOURCE,
+                path: path(*name),
+                event: *event,
+            }),
+            Step::Run => Some(if let Some(run) = begun.take() {
+                Record::RunEnd {
+                    run,
+                    time: counter,
+                    files: 1,
+                    bytes_stored: 1,
+                }
+            } else {
+                begun = Some(id(counter));
+                Record::RunBegin {
+                    source: SOURCE,
+                    time: counter,
+                }
+            }),
+            Step::Abandon => {
+                begun = None;
+                None
+            }
+            Step::Move(from, to) => {
+                let from = chunk(u64::from(*from) % packs, u32::from(*to) % 6);
+                let next = chunk(from.pack.n, from.index + 1);
+                // What has moved once is moved on from where it is, never from where it was.
+                let here = |chunk| state.resolve(chunk) == chunk;
+                here(from).then(|| {
+                    packs += 1;
+                    Record::Moved {
+                        from,
+                        to: chunk(packs - 1, 0),
+                        count: if here(next) { 2 } else { 1 },
+                    }
+                })
+            }
+            Step::DropOldest => state
+                .kept_runs(SOURCE)
+                .first()
+                .map(|(run, _)| Record::Dropped { ids: vec![*run] }),
+            Step::DropRevision(n) => pick(*n).map(|id| Record::Dropped { ids: vec![id] }),
+            Step::Pin(n) => pick(*n).map(|id| Record::Pin { id, pinned: true }),
+        };
+        if let Some(record) = record {
+            let stamp = Stamp {
+                sequence: counter + 1,
+                id: id(counter),
+            };
+            state.apply(stamp, record.clone());
+            log.push((stamp, record));
+        }
+    }
+    log
+}
+
+fn replay<'a>(records: impl IntoIterator<Item = &'a (Stamp, Record)>) -> State {
+    let mut state = State::default();
+    for (stamp, record) in records {
+        state.apply(*stamp, record.clone());
+    }
+    state
+}
+
+/// Everything a user could ask of a state: kept contents with their chunks resolved, presence of each path whose newest revision is kept,
+/// each kept run's view of what is kept.
+type Answers = (
+    BTreeMap<RecordId, Vec<ChunkRef>>,
+    BTreeMap<StorePath, (RecordId, Presence)>,
+    BTreeMap<RecordId, BTreeSet<RecordId>>,
+);
+
+fn answers(state: &State) -> Answers {
+    let kept = state
+        .kept_revisions()
+        .map(|(id, content)| (id, state.resolve_all(content.extents()).collect()))
+        .collect();
+    let newest = state
+        .paths()
+        .keys()
+        .filter_map(|(source, path)| {
+            let (id, .., presence) = state.newest(*source, path)?;
+            state.is_kept(id).then(|| (path.clone(), (id, presence)))
+        })
+        .collect();
+    let runs = state
+        .kept_runs(SOURCE)
+        .into_iter()
+        .map(|(run, _)| {
+            let (end, _) = state.end(run).unwrap();
+            let view = state
+                .as_of(SOURCE, end)
+                .map(|(_, revision, _)| revision)
+                .filter(|revision| state.is_kept(*revision))
+                .collect();
+            (run, view)
+        })
+        .collect();
+    (kept, newest, runs)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #[test]
+    fn merging_any_segments_changes_no_answer(
+        steps in proptest::collection::vec(step(), 1..60),
+        segment in 1..8_usize,
+        merges in proptest::collection::vec(any::<u32>(), 1..5),
+    ) {
+        let log = play(&steps);
+        let mut segments: Vec<Vec<(Stamp, Record)>> =
+            log.chunks(segment).map(<[_]>::to_vec).collect();
+        let before = answers(&replay(&log));
+        for chosen in merges {
+            let state = replay(segments.iter().flatten());
+            let (merged, rest): (Vec<_>, Vec<_>) = segments
+                .drain(..)
+                .enumerate()
+                .partition(|(index, _)| chosen >> (index % 32) & 1 == 1);
+            let inputs = merged.into_iter().flat_map(|(_, records)| records).collect();
+            segments = rest.into_iter().map(|(_, records)| records).collect();
+            segments.push(Judge::new(&state).merge(inputs));
+            prop_assert_eq!(&answers(&replay(segments.iter().flatten())), &before);
+        }
+    }
+}
+
+#[test]
+fn a_merge_of_everything_leaves_only_what_is_kept() {
+    let mut log = Vec::new();
+    let mut put = |record| {
+        let counter = log.len() as u64;
+        let stamp = Stamp {
+            sequence: counter + 1,
+            id: id(counter),
+        };
+        log.push((stamp, record));
+        id(counter)
+    };
+    let run = put(Record::RunBegin {
+        source: SOURCE,
+        time: 1,
+    });
+    let old = put(file(1, vec![chunk(0, 0)]));
+    put(Record::RunEnd {
+        run,
+        time: 2,
+        files: 1,
+        bytes_stored: 1,
+    });
+    put(file(1, vec![chunk(1, 0)]));
+    put(Record::Moved {
+        from: chunk(1, 0),
+        to: chunk(2, 4),
+        count: 1,
+    });
+    put(Record::Dropped {
+        ids: vec![run, old],
+    });
+    let state = replay(&log);
+    let merged = Judge::new(&state).merge(log);
+    assert_eq!(merged.len(), 1);
+    assert_eq!(merged[0].1, file(1, vec![chunk(2, 4)]));
+}
+
+#[test]
+fn an_event_outlives_the_revision_it_ends_while_that_is_read_anywhere() {
+    let at = |counter| Stamp {
+        sequence: counter,
+        id: id(counter),
+    };
+    let old = (at(1), file(1, vec![chunk(0, 0)]));
+    let gone = Record::Path {
+        source: SOURCE,
+        path: path(1),
+        event: PathEvent::Gone,
+    };
+    let dropped = Record::Dropped { ids: vec![id(1)] };
+    let state = replay(&[old, (at(2), gone.clone()), (at(3), dropped.clone())]);
+    let merged = Judge::new(&state).merge(vec![(at(2), gone.clone()), (at(3), dropped.clone())]);
+    assert_eq!(merged, [(at(2), gone), (at(3), dropped)]);
+}
+
+#[test]
+fn batches_are_cut_near_the_size_asked_for_and_lose_nothing() {
+    let records: Vec<_> = (0..500)
+        .map(|counter| {
+            let stamp = Stamp {
+                sequence: 1,
+                id: id(counter),
+            };
+            (stamp, file(1, vec![chunk(counter, 0)]))
+        })
+        .collect();
+    let batches = cut(records.clone(), 4096);
+    assert!(batches.len() > 5);
+    assert!(batches.iter().all(|batch| batch.encode().len() <= 4096));
+    let again: Vec<_> = batches
+        .into_iter()
+        .flat_map(|batch| batch.into_records(0))
+        .collect();
+    assert_eq!(again, records);
+}
+
+#[test]
+fn sequence_zero_stands_for_the_commit_that_lists_the_batch() {
+    let stamp = |sequence| Stamp {
+        sequence,
+        id: id(3),
+    };
+    let batch = Batch::new(vec![(stamp(0), file(1, vec![]))]);
+    let read: Vec<_> = batch.into_records(42).map(|(stamp, _)| stamp).collect();
+    assert_eq!(read, [stamp(42)]);
+}
+
+#[test]
+fn a_batch_with_an_unused_name_or_a_later_critical_record_is_refused() {
+    let stamp = Stamp {
+        sequence: 1,
+        id: id(0),
+    };
+    let mut bytes = Batch::new(vec![(
+        stamp,
+        Record::Unknown {
+            kind: 1,
+            body: vec![],
+        },
+    )])
+    .encode();
+    assert!(Batch::parse(&bytes).is_ok());
+    // The record's type byte is the second from the end, before the empty body's length.
+    let at = bytes.len() - 2;
+    bytes[at] = 0xff;
+    assert!(matches!(
+        Batch::parse(&bytes),
+        Err(maimo_core::codec::ParseError::UnknownCritical { .. })
+    ));
+    // No group uses the one writer named.
+    let unused = [&[1_u8][..], &[0; 16], &[0, 0, 0]].concat();
+    assert!(Batch::parse(&unused).is_err());
+}
+
+#[test]
+fn segments_merge_sixteen_of_a_level_and_by_what_died_in_them() {
+    let weight = |level, length, dead| SegmentWeight {
+        level,
+        length,
+        dead,
+    };
+    let few = vec![weight(0, 1000, 0); FAN_IN - 1];
+    assert_eq!(plan(&few), None);
+    let enough = vec![weight(0, 1000, 0); FAN_IN];
+    assert_eq!(plan(&enough), Some((0..FAN_IN).collect()));
+    // One step never reads more than 16 MiB.
+    let large = vec![weight(1, 7 << 20, 0); FAN_IN];
+    assert_eq!(plan(&large), Some(vec![0, 1]));
+    // Full segments stay, whatever their number, until a part of the journal is dead; then the worst go first.
+    let mut full = vec![weight(3, 9 << 20, 0); FAN_IN];
+    assert_eq!(plan(&full), None);
+    full[4].dead = 9 << 20;
+    full[5].dead = 1 << 20;
+    assert_eq!(plan(&full), Some(vec![4]));
+}
