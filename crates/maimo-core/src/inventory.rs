@@ -1,7 +1,7 @@
 //! The inventory: which packs a channel must hold, and which of their groups live, as a sum tree.
 //!
 //! A channel has two, *data* and *vital*; this module does not care which. [`node`] is the format of one node, [`tree`] a whole inventory in
-//! memory as a client keeps it, [`diff`] what a provider does to learn what a new head changes without reading what it does not.
+//! memory as a client keeps it, [`diff()`] what a provider does to learn what a new head changes without reading what it does not.
 //!
 //! A node has 32 slots. Slot `s` of the inventory is slot `s % 32` of leaf `s / 32`, and so on upwards; the top is the least level that
 //! reaches the highest filled slot. A slot means nothing outside its tree: entries may change places freely.
