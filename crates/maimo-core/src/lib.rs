@@ -15,3 +15,4 @@ pub mod live_map;
 pub mod receipt;
 pub mod reference;
 pub mod units;
+pub mod verify;
