@@ -8,5 +8,6 @@ pub mod dictionary;
 pub mod journal;
 pub mod keys;
 pub mod name;
+pub mod pack;
 pub mod path;
 pub mod retention;
