@@ -2,12 +2,22 @@
 //! goes. Pure and synchronous, as `maimo-core` is; never linked by a provider.
 
 pub mod aead;
+pub mod candidate;
 pub mod chunker;
+pub mod commit;
+pub mod compose;
 pub mod compress;
+pub mod dedup;
+pub mod demand;
+pub mod descent;
 pub mod dictionary;
 pub mod journal;
 pub mod keys;
+pub mod layout;
 pub mod name;
 pub mod pack;
 pub mod path;
+pub mod prune;
+pub mod rebase;
+pub mod recover;
 pub mod retention;

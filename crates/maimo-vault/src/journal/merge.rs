@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{
     batch::Stamp,
     record::{ChunkExtent, Content, PathEvent, Record},
-    state::{Entry, State},
+    state::{Entry, State, packs_named},
 };
 use crate::{
     name::{PackNumber, RecordId, SourceId},
@@ -98,31 +98,16 @@ fn by_waste(segments: &[SegmentWeight]) -> Option<Vec<usize>> {
 #[derive(Debug)]
 pub struct Judge<'a> {
     state: &'a State,
-    /// Packs that a kept revision, a `moved` record or a dictionary leads to.
-    used: BTreeSet<PackNumber>,
-    /// The stamp of each source's last begun run.
-    last_begun: BTreeMap<SourceId, Stamp>,
+    /// Packs that a `moved` record or a dictionary leads to.
+    led_to: BTreeSet<PackNumber>,
 }
 
 impl<'a> Judge<'a> {
     /// Looks over `state`, the whole journal's.
     pub fn new(state: &'a State) -> Self {
-        let mut used = BTreeSet::new();
-        for (_, content) in state.kept_revisions() {
-            used.extend(content.extents().iter().map(|extent| extent.first.pack));
-        }
-        used.extend(state.moves().map(|(_, _, to)| to.pack));
-        used.extend(state.dictionaries().map(|(_, known)| known.chunk.pack));
-        let mut last_begun = BTreeMap::new();
-        for run in state.runs().values() {
-            let last = last_begun.entry(run.source).or_insert(run.begun);
-            *last = run.begun.max(*last);
-        }
-        Self {
-            state,
-            used,
-            last_begun,
-        }
+        let mut led_to: BTreeSet<PackNumber> = state.moves().map(|(_, _, to)| to.pack).collect();
+        led_to.extend(state.dictionaries().map(|(_, known)| known.chunk.pack));
+        Self { state, led_to }
     }
 
     /// Returns whether a merge would drop this record: what [`SegmentWeight::dead`] adds up.
@@ -139,13 +124,17 @@ impl<'a> Judge<'a> {
             } => !self.event_matters(*source, path, stamp, *event),
             Record::RunBegin { source, .. } => {
                 let completed = state.end(stamp.id).is_some();
-                let superseded = self.last_begun.get(source) > Some(&stamp);
-                !state.is_kept(stamp.id) || (!completed && superseded)
+                let superseded = || {
+                    let mut others = state.runs().values();
+                    others.any(|run| run.source == *source && run.begun > stamp)
+                };
+                !state.is_kept(stamp.id) || (!completed && superseded())
             }
             Record::RunEnd { run, .. } => !state.is_kept(*run) || !state.is_current(stamp, record),
             Record::Dropped { ids } => ids.iter().all(|id| !state.knows(*id)),
             Record::Pack { number, .. } => {
-                !state.is_current(stamp, record) || !self.used.contains(number)
+                let used = state.times_named(*number) > 0 || self.led_to.contains(number);
+                !state.is_current(stamp, record) || !used
             }
             Record::Pin { pinned, id } => {
                 !state.is_current(stamp, record) || (!pinned && !state.knows(*id))
@@ -161,8 +150,7 @@ impl<'a> Judge<'a> {
             .filter(|(stamp, record)| self.is_dead(*stamp, record))
             .map(|(stamp, _)| stamp.id)
             .collect();
-        let merging = inputs.iter().map(|(stamp, _)| stamp.id).collect();
-        let outside = self.packs_named_outside(&merging);
+        let outside = self.packs_named_outside(&inputs);
         inputs
             .into_iter()
             .filter(|(stamp, _)| !dying.contains(&stamp.id))
@@ -259,16 +247,24 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// Returns the packs that records outside the merge name as they were written, before any `moved` is followed.
-    fn packs_named_outside(&self, merging: &BTreeSet<RecordId>) -> BTreeSet<PackNumber> {
-        let mut packs = BTreeSet::new();
-        for (stamp, entry) in self.state.paths().values().flatten() {
-            if let Entry::Revision { content, .. } = entry
-                && !merging.contains(&stamp.id)
-            {
-                packs.extend(content.extents().iter().map(|extent| extent.first.pack));
+    /// Returns the packs with `moved` records that records outside the merge name, as they were written or by way of others.
+    fn packs_named_outside(&self, inputs: &[(Stamp, Record)]) -> BTreeSet<PackNumber> {
+        let mut inside: BTreeMap<PackNumber, u32> = BTreeMap::new();
+        for (_, record) in inputs {
+            if let Record::File { content, .. } = record {
+                for pack in packs_named(content) {
+                    *inside.entry(pack).or_default() += 1;
+                }
             }
         }
+        let merging: BTreeSet<RecordId> = inputs.iter().map(|(stamp, _)| stamp.id).collect();
+        let mut packs: BTreeSet<PackNumber> = self
+            .state
+            .moves()
+            .map(|(_, from, _)| from.pack)
+            .filter(|pack| self.state.times_named(*pack) > inside.get(pack).copied().unwrap_or(0))
+            .collect();
+        packs.extend(self.state.dictionaries().map(|(_, known)| known.chunk.pack));
         // A `moved` record that stays leans on those that lead on from where it ends, so a chain stays whole.
         let mut pending: Vec<_> = self.state.moves().collect();
         loop {
@@ -281,7 +277,6 @@ impl<'a> Judge<'a> {
             packs.extend(staying.iter().map(|(_, _, to)| to.pack));
             pending = rest;
         }
-        packs.extend(self.state.dictionaries().map(|(_, known)| known.chunk.pack));
         packs
     }
 }

@@ -31,7 +31,10 @@ pub struct State {
     runs: BTreeMap<RecordId, Run>,
     ends: BTreeMap<RecordId, (Stamp, Timestamp)>,
     paths: BTreeMap<(SourceId, StorePath), BTreeMap<Stamp, Entry>>,
-    dropped: BTreeSet<RecordId>,
+    /// How many revisions name each pack as they were written, before any `moved` is followed.
+    named: BTreeMap<PackNumber, u32>,
+    /// How many records drop each id: two devices may have dropped the same run.
+    dropped: BTreeMap<RecordId, u32>,
     pins: BTreeMap<RecordId, (Stamp, bool)>,
     policies: BTreeMap<String, (Stamp, Option<Policy>)>,
     dictionaries: BTreeMap<ChunkId, (Stamp, Dictionary)>,
@@ -163,6 +166,9 @@ impl State {
                 metadata,
                 content,
             } => {
+                for pack in packs_named(&content) {
+                    *self.named.entry(pack).or_default() += 1;
+                }
                 let revision = Entry::Revision { metadata, content };
                 let entries = self.paths.entry((source, path)).or_default();
                 entries.insert(stamp, revision);
@@ -175,7 +181,11 @@ impl State {
                 let entries = self.paths.entry((source, path)).or_default();
                 entries.insert(stamp, Entry::Event(event));
             }
-            Record::Dropped { ids } => self.dropped.extend(ids),
+            Record::Dropped { ids } => {
+                for id in ids {
+                    *self.dropped.entry(id).or_default() += 1;
+                }
+            }
             Record::Pin { id, pinned } => later(&mut self.pins, id, stamp, pinned),
             Record::Policy { pattern, policy } => {
                 later(&mut self.policies, pattern, stamp, policy);
@@ -194,6 +204,59 @@ impl State {
                 later(&mut self.dictionaries, id, stamp, dictionary);
             }
             Record::Unknown { .. } => {}
+        }
+    }
+
+    /// Takes back records that a merge is about to replace by fewer, or by the same with references folded.
+    ///
+    /// The state is right again once what the merge let go on has been applied: what it dropped, nothing leans on.
+    pub fn forget(&mut self, records: &[(Stamp, Record)]) {
+        fn remove<K: Ord, V>(map: &mut BTreeMap<K, (Stamp, V)>, key: &K, stamp: Stamp) {
+            if map.get(key).is_some_and(|(known, _)| *known == stamp) {
+                map.remove(key);
+            }
+        }
+        for (stamp, record) in records {
+            if self.records.remove(&stamp.id).is_none() {
+                continue;
+            }
+            match record {
+                Record::Pack {
+                    number, channel, ..
+                } => remove(&mut self.packs, &(*number, *channel), *stamp),
+                Record::Moved { from, .. } => remove(&mut self.moved, from, *stamp),
+                Record::RunBegin { .. } => {
+                    self.runs.remove(&stamp.id);
+                }
+                Record::RunEnd { run, .. } => remove(&mut self.ends, run, *stamp),
+                Record::File { source, path, .. } | Record::Path { source, path, .. } => {
+                    if let Record::File { content, .. } = record {
+                        for pack in packs_named(content) {
+                            count_down(&mut self.named, &pack);
+                        }
+                    }
+                    let key = (*source, path.clone());
+                    if let Some(entries) = self.paths.get_mut(&key) {
+                        entries.remove(stamp);
+                        if entries.is_empty() {
+                            self.paths.remove(&key);
+                        }
+                    }
+                }
+                Record::Dropped { ids } => {
+                    for id in ids {
+                        count_down(&mut self.dropped, id);
+                    }
+                }
+                Record::Pin { id, .. } => remove(&mut self.pins, id, *stamp),
+                // The newest of these always goes on through a merge, so it stands until it is applied again.
+                Record::Source { .. }
+                | Record::Channel { .. }
+                | Record::Layout { .. }
+                | Record::Policy { .. }
+                | Record::Dictionary { .. }
+                | Record::Unknown { .. } => {}
+            }
         }
     }
 
@@ -303,6 +366,11 @@ impl State {
         })
     }
 
+    /// Returns how many revisions name a pack as they were written.
+    pub(super) fn times_named(&self, number: PackNumber) -> u32 {
+        self.named.get(&number).copied().unwrap_or(0)
+    }
+
     /// Returns each `moved` record: its id, the first chunk moved and where that is now.
     pub(super) fn moves(&self) -> impl Iterator<Item = (RecordId, ChunkRef, ChunkRef)> {
         self.moved
@@ -339,7 +407,7 @@ impl State {
     /// Neither policy nor clock has a say here: what they would let go of is written down as a `Dropped` record first, so that all
     /// devices agree on what must resolve, and what was let go of once never counts as kept again unless it is pinned.
     pub fn is_kept(&self, id: RecordId) -> bool {
-        !self.dropped.contains(&id) || self.is_pinned(id)
+        !self.dropped.contains_key(&id) || self.is_pinned(id)
     }
 
     /// Returns the kept revisions and their contents: what the store must be able to give back.
@@ -445,9 +513,25 @@ pub fn newest(
 fn later<K: Ord, V>(map: &mut BTreeMap<K, (Stamp, V)>, key: K, stamp: Stamp, value: V) {
     match map.get_mut(&key) {
         Some(known) if known.0 > stamp => {}
+        // The same record again, references folded.
         Some(known) => *known = (stamp, value),
         None => {
             map.insert(key, (stamp, value));
+        }
+    }
+}
+
+/// Returns the packs a content names, each once.
+pub(super) fn packs_named(content: &Content) -> BTreeSet<PackNumber> {
+    let extents = content.extents().iter();
+    extents.map(|extent| extent.first.pack).collect()
+}
+
+fn count_down<K: Ord>(map: &mut BTreeMap<K, u32>, key: &K) {
+    if let Some(count) = map.get_mut(key) {
+        *count -= 1;
+        if *count == 0 {
+            map.remove(key);
         }
     }
 }

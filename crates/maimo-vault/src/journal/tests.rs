@@ -424,10 +424,18 @@ proptest! {
                 .drain(..)
                 .enumerate()
                 .partition(|(index, _)| chosen >> (index % 32) & 1 == 1);
-            let inputs = merged.into_iter().flat_map(|(_, records)| records).collect();
+            let inputs: Vec<_> = merged.into_iter().flat_map(|(_, records)| records).collect();
             segments = rest.into_iter().map(|(_, records)| records).collect();
-            segments.push(Judge::new(&state).merge(inputs));
-            prop_assert_eq!(&answers(&replay(segments.iter().flatten())), &before);
+            let survivors = Judge::new(&state).merge(inputs.clone());
+            let mut changed = state;
+            changed.forget(&inputs);
+            for (stamp, record) in &survivors {
+                changed.apply(*stamp, record.clone());
+            }
+            segments.push(survivors);
+            let replayed = replay(segments.iter().flatten());
+            prop_assert_eq!(&answers(&replayed), &before);
+            prop_assert_eq!(replayed, changed);
         }
     }
 }

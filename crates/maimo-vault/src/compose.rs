@@ -1,0 +1,309 @@
+//! Composing the next commit: the newest state plus a draft, as one list of segments, one tail and one state, the same for all channels.
+//!
+//! ```text
+//! small draft:  tail + piece <= 8 KiB   the piece joins the tail           one request, nothing uploaded
+//!               tail + piece >  8 KiB   the tail spills: its chunks into a data pack, its records into a segment
+//! large draft:  its segments were uploaded beforehand and are listed; the tail stays as it is
+//! merge:        chosen segments are replaced by one
+//! ```
+//!
+//! Nothing here uploads: [`Sealing`] seals a pack for every channel of the layout and remembers that it must be there before the head
+//! moves. A composition that loses its race is thrown away and made again on the winner's state; what it sealed is let go by its lease.
+
+use std::collections::BTreeMap;
+
+use maimo_core::{id::ChannelId, reference::ObjectRef};
+
+use crate::{
+    commit::{Commit, Segment, TAIL_BYTES_MAX, TailPiece},
+    compress::{Compressor, Level},
+    journal::{
+        batch::{BATCH_BYTES_MAX, Batch, Stamp, cut},
+        merge::Judge,
+        record::Record,
+        state::State,
+    },
+    keys::ChunkIdKey,
+    name::{ChunkType, Domain, PackNumber, RecordId},
+    pack::{FramedChunk, PackBuilder, PackKind, Piece},
+    prune,
+};
+
+/// A store's newest state, as the next commit is built on it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Base {
+    /// Its store sequence; 0 before the first commit.
+    pub sequence: u64,
+    /// What its journal says.
+    pub state: State,
+    /// Its journal's segments.
+    pub segments: Vec<Segment>,
+    /// Its tail.
+    pub tail: Vec<TailPiece>,
+}
+
+/// What a commit is to add.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Draft {
+    /// The new records, named by the writer's durable counter.
+    pub records: Vec<(RecordId, Record)>,
+    /// Where they are written.
+    pub body: Body,
+}
+
+/// Where a draft's records are written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Body {
+    /// In the tail, with the small chunks that this piece holds already.
+    Piece(Piece),
+    /// In segments of their own, sealed and uploaded beforehand by [`write_segments`].
+    Segments(Vec<PackNumber>),
+}
+
+/// Seals packs and gives out names, durably: a number or counter given once is never given again, whatever crashes.
+pub trait Sealing {
+    /// Seals a pack for every channel of the layout, for upload before the head moves; returns its object on each.
+    fn seal(&mut self, builder: PackBuilder) -> BTreeMap<ChannelId, ObjectRef>;
+
+    /// Gives the next pack number.
+    fn next_pack(&mut self) -> PackNumber;
+
+    /// Gives the next record counter.
+    fn next_record(&mut self) -> RecordId;
+}
+
+/// What it takes to write segments.
+pub struct SegmentWriter<'k> {
+    /// Names journal chunks.
+    pub id_key: &'k ChunkIdKey,
+    /// How hard to compress them.
+    pub level: Level,
+}
+
+impl Draft {
+    /// How long a piece may be for a draft to go into the tail at all, in bytes.
+    pub const PIECE_BYTES_MAX: usize = TAIL_BYTES_MAX / 2;
+
+    /// Puts the records into the piece, if they fit the tail with its chunks; else gives all back, to be written as packs and segments.
+    pub fn small(
+        mut piece: Piece,
+        records: Vec<(RecordId, Record)>,
+    ) -> Result<Self, Vec<(RecordId, Record)>> {
+        let encoded = Batch::new(stamped(0, &records)).encode();
+        let fits = encoded.len() <= Self::PIECE_BYTES_MAX
+            && piece.set_records(encoded).is_ok()
+            && piece.encoded_length() <= Self::PIECE_BYTES_MAX;
+        if fits {
+            Ok(Self {
+                records,
+                body: Body::Piece(piece),
+            })
+        } else {
+            Err(records)
+        }
+    }
+
+    /// Writes the records into segments of their own, which a lost race does not touch.
+    pub fn large(
+        records: Vec<(RecordId, Record)>,
+        writer: &SegmentWriter<'_>,
+        sealing: &mut impl Sealing,
+    ) -> Self {
+        let segments = write_segments(stamped(0, &records), writer, sealing);
+        Self {
+            records,
+            body: Body::Segments(segments),
+        }
+    }
+}
+
+/// Returns what follows `base` once `draft` is committed.
+///
+/// Takes `base` by value, as a large state is dear to copy: who may lose the race keeps a copy, or replays.
+pub fn compose(
+    base: Base,
+    draft: &Draft,
+    writer: &SegmentWriter<'_>,
+    sealing: &mut impl Sealing,
+) -> Base {
+    let sequence = base.sequence + 1;
+    let mut next = Base { sequence, ..base };
+    for (stamp, record) in stamped(sequence, &draft.records) {
+        next.state.apply(stamp, record);
+    }
+    match &draft.body {
+        Body::Segments(numbers) => next.segments.extend(numbers.iter().map(|number| Segment {
+            number: *number,
+            sequence,
+            level: 0,
+        })),
+        Body::Piece(piece) => {
+            next.tail.push(TailPiece {
+                sequence,
+                piece: piece.clone(),
+            });
+            if Commit::tail_bytes(&next.tail) > TAIL_BYTES_MAX {
+                spill(&mut next, writer, sealing);
+            }
+        }
+    }
+    next
+}
+
+/// Returns what follows `base` once the segments at `chosen` are merged; `read` gives a segment's records as it holds them.
+pub fn compose_merge(
+    base: Base,
+    chosen: &[usize],
+    read: impl Fn(Segment) -> Vec<Batch>,
+    writer: &SegmentWriter<'_>,
+    sealing: &mut impl Sealing,
+) -> Base {
+    let sequence = base.sequence + 1;
+    let mut next = Base { sequence, ..base };
+    let merged: Vec<Segment> = chosen
+        .iter()
+        .filter_map(|index| next.segments.get(*index).copied())
+        .collect();
+    next.segments.retain(|segment| !merged.contains(segment));
+    let inputs: Vec<(Stamp, Record)> = merged
+        .iter()
+        .flat_map(|segment| {
+            let batches = read(*segment);
+            let sequence = segment.sequence;
+            batches
+                .into_iter()
+                .flat_map(move |batch| batch.into_records(sequence))
+        })
+        .collect();
+    let survivors = replace(&mut next.state, inputs);
+    let level = merged
+        .iter()
+        .map(|segment| segment.level)
+        .max()
+        .unwrap_or(0);
+    let numbers = write_segments(survivors, writer, sealing);
+    next.segments
+        .extend(numbers.into_iter().map(|number| Segment {
+            number,
+            sequence,
+            level: level.saturating_add(1),
+        }));
+    next
+}
+
+/// Writes the tail into a data pack and a segment, and empties it.
+fn spill(next: &mut Base, writer: &SegmentWriter<'_>, sealing: &mut impl Sealing) {
+    let pieces = core::mem::take(&mut next.tail);
+    let mut inputs: Vec<(Stamp, Record)> = Vec::new();
+    for tail in &pieces {
+        // What this program encoded or has parsed once before: the batch is whole.
+        let batch = Batch::parse(tail.piece.records()).unwrap_or_default();
+        inputs.extend(batch.into_records(tail.sequence));
+    }
+    let mut added = Vec::new();
+    if pieces.iter().any(|tail| !tail.piece.entries().is_empty()) {
+        let number = sealing.next_pack();
+        let mut builder = PackBuilder::new(number, PackKind::Data);
+        for tail in &pieces {
+            let from = tail.piece.number();
+            for (index, chunk) in (0..).zip(tail.piece.chunks()) {
+                let to = push_once(&mut builder, chunk);
+                let from = crate::name::ChunkRef { pack: from, index };
+                added.extend(prune::moved(&[from], number, to));
+            }
+        }
+        for (channel, reference) in sealing.seal(builder) {
+            added.push(Record::Pack {
+                number,
+                channel,
+                reference,
+            });
+        }
+    }
+    for record in added {
+        let stamp = Stamp {
+            sequence: next.sequence,
+            id: sealing.next_record(),
+        };
+        next.state.apply(stamp, record.clone());
+        inputs.push((stamp, record));
+    }
+    let survivors = replace(&mut next.state, inputs);
+    let numbers = write_segments(survivors, writer, sealing);
+    next.segments
+        .extend(numbers.into_iter().map(|number| Segment {
+            number,
+            sequence: next.sequence,
+            level: 0,
+        }));
+}
+
+/// Merges `inputs`, which are in `state`, and makes `state` that of what goes on.
+fn replace(state: &mut State, inputs: Vec<(Stamp, Record)>) -> Vec<(Stamp, Record)> {
+    let was = inputs.clone();
+    let survivors = Judge::new(state).merge(inputs);
+    state.forget(&was);
+    for (stamp, record) in &survivors {
+        state.apply(*stamp, record.clone());
+    }
+    survivors
+}
+
+/// Seals records as segments of at most 16 MiB each and returns their numbers.
+pub fn write_segments(
+    records: Vec<(Stamp, Record)>,
+    writer: &SegmentWriter<'_>,
+    sealing: &mut impl Sealing,
+) -> Vec<PackNumber> {
+    let mut numbers = Vec::new();
+    let mut compressor = Compressor::new(writer.level);
+    let mut open: Option<PackBuilder> = None;
+    for batch in cut(records, BATCH_BYTES_MAX / 4) {
+        let plaintext = batch.encode();
+        let id = writer.id_key.id(&plaintext);
+        let frame = compressor.compress(&plaintext, None);
+        let chunk = FramedChunk {
+            id,
+            chunk_type: ChunkType::Journal,
+            domain: Domain::default(),
+            codec: frame.codec,
+            dictionary: None,
+            // A batch is at most 4 MiB.
+            plaintext_length: u32::try_from(plaintext.len()).unwrap_or(u32::MAX),
+            frame: frame.bytes,
+        };
+        if let Some(builder) = open.take_if(|builder| !builder.would_fit(chunk.frame.len(), 0)) {
+            sealing.seal(builder);
+        }
+        let builder = open.get_or_insert_with(|| {
+            let number = sealing.next_pack();
+            numbers.push(number);
+            PackBuilder::new(number, PackKind::Vital)
+        });
+        push_once(builder, chunk);
+    }
+    if let Some(builder) = open {
+        sealing.seal(builder);
+    }
+    numbers
+}
+
+/// Pushes a chunk unless the pack has it, and returns its index.
+fn push_once(builder: &mut PackBuilder, chunk: FramedChunk<'_>) -> u32 {
+    match builder.index_of(&chunk.id) {
+        Some(index) => index,
+        None => builder
+            .push(chunk)
+            .expect("a tail of 8 KiB fits any pack, and a batch was held against the room left"),
+    }
+}
+
+fn stamped(sequence: u64, records: &[(RecordId, Record)]) -> Vec<(Stamp, Record)> {
+    records
+        .iter()
+        .map(|(id, record)| {
+            let stamp = Stamp { sequence, id: *id };
+            (stamp, record.clone())
+        })
+        .collect()
+}
