@@ -3,8 +3,10 @@
 //! here opens a seal, so a provider that links this crate still cannot read what it stores.
 
 pub mod ancestry;
+pub mod audit;
 pub mod clock;
 pub mod codec;
+pub mod digest;
 pub mod error;
 pub mod head;
 pub mod head_move;

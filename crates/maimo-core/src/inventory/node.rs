@@ -151,9 +151,7 @@ impl Node {
             .into());
         }
         let mut reader = Reader::new(bytes);
-        if Prelude::parse(&mut reader, ObjectType::InventoryNode)?.epoch != 0 {
-            return Err(ParseError::Invalid { what: "key epoch" }.into());
-        }
+        Prelude::parse_without_epoch(&mut reader, ObjectType::InventoryNode)?;
         let level = reader.u8(LEVEL)?;
         let bitmap = reader.u32(BITMAP)?;
         let slots = (0_u8..32).filter(|slot| bitmap & (1 << slot) != 0);
