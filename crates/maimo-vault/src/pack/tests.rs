@@ -489,6 +489,26 @@ fn a_live_map_names_the_groups_of_frame_and_chunks_and_no_others() {
     assert_eq!(layout.chunk_range(u32::MAX), None);
 }
 
+/// A table and a trailer that each open, and contradict each other: only a faulty writer makes them, and no offset may come of it.
+#[test]
+fn lengths_that_do_not_add_up_to_the_pack_are_refused() {
+    let keys = Keys::new(1);
+    let layout = mixed(&keys).0.seal(keys.of(PackKind::Data), NONCE).layout;
+    let check = |table: Range<u64>, length| {
+        PackLayout::check(NUMBER, layout.entries().to_vec(), &table, length)
+    };
+    let Range { start, end } = layout.table_range();
+    assert_eq!(check(start..end, layout.length()), Ok(layout.clone()));
+    for (table, length) in [
+        (start + 1..end + 1, layout.length()),
+        (start..end + 4096, layout.length()),
+        (start..end, layout.length() + 4096),
+        (start..end, layout.length() - 4096),
+    ] {
+        assert!(check(table, length).is_err());
+    }
+}
+
 #[test]
 fn a_builder_says_when_its_pack_is_full() {
     let keys = Keys::new(1);
