@@ -7,6 +7,7 @@ pub mod audit;
 pub mod clock;
 pub mod codec;
 pub mod digest;
+pub mod custody;
 pub mod error;
 pub mod head;
 pub mod head_move;
