@@ -218,25 +218,42 @@ fn the_expanded_key_is_clamped_and_gives_the_public_key() {
         let expanded = key.expanded();
         assert_eq!(expanded[0] & 7, 0);
         assert_eq!(expanded[31] & 0xc0, 0x40);
-        let scalar = SigningKeyOf(&expanded).public();
-        assert_eq!(&scalar, key.public().as_bytes());
+        assert_eq!(&public_of(&expanded), key.public().as_bytes());
     }
 }
 
-/// The public key by the expanded scalar alone, through X25519's clamping multiplication on the Edwards side.
-struct SigningKeyOf<'a>(&'a [u8; 64]);
+/// The public key by the expanded scalar alone.
+fn public_of(expanded: &[u8; 64]) -> [u8; 32] {
+    let mut scalar = [0; 32];
+    scalar.copy_from_slice(&expanded[..32]);
+    // RFC 8032's base point: y = 4/5, x even.
+    let base = hex("5866666666666666666666666666666666666666666666666666666666666666");
+    let base = VerifyingKey::from_bytes(&base).unwrap().to_edwards();
+    base.mul_clamped(scalar).compress().to_bytes()
+}
 
-impl SigningKeyOf<'_> {
-    fn public(&self) -> [u8; 32] {
-        let mut scalar = [0; 32];
-        scalar.copy_from_slice(&self.0[..32]);
-        let base = VerifyingKey::from_bytes(&hex(
-            "5866666666666666666666666666666666666666666666666666666666666666",
-        ))
-        .unwrap()
-        .to_edwards();
-        base.mul_clamped(scalar).compress().to_bytes()
+/// Made by `testdata/vectors/make/onion.py` with a real `tor`: keys of its own, and keys expanded from a seed that it took.
+#[test]
+fn onion_keys_and_addresses_are_those_of_tor() {
+    let text = include_str!("../../../../testdata/vectors/onion.json");
+    let vectors: serde_json::Value = serde_json::from_str(text).unwrap();
+    let mut seeds = 0;
+    for case in vectors["cases"].as_array().unwrap() {
+        let field = |name: &str| case[name].as_str();
+        let key = OnionPublicKey::from_bytes(&hex(field("public").unwrap())).unwrap();
+        let hostname = field("hostname").unwrap();
+        assert_eq!(key.to_string(), hostname);
+        assert_eq!(hostname.parse(), Ok(key));
+        let expanded: [u8; 64] = hex(field("expanded_secret").unwrap());
+        assert_eq!(&public_of(&expanded), key.as_bytes());
+        if let Some(seed) = field("seed") {
+            let secret = OnionSecretKey::from_seed(&hex(seed));
+            assert_eq!(*secret.expanded(), expanded);
+            assert_eq!(secret.public(), key);
+            seeds += 1;
+        }
     }
+    assert_eq!(seeds, 2);
 }
 
 proptest! {
