@@ -19,12 +19,27 @@ pub(super) enum Label {
 }
 
 impl Label {
+    #[cfg(test)]
+    pub(super) const ALL: [Self; 11] = [
+        Self::StoreId,
+        Self::ContentChunkId,
+        Self::JournalChunkId,
+        Self::DictionaryChunkId,
+        Self::Gear,
+        Self::CommitName,
+        Self::ChannelClient,
+        Self::ChannelData,
+        Self::ChannelVital,
+        Self::ChannelPadding,
+        Self::ChannelCommit,
+    ];
+
     /// Returns the context string: product, version, purpose, key epoch. Nothing in it comes from outside.
     pub(super) fn context(self, KeyEpoch(epoch): KeyEpoch) -> String {
         format!("maimo v1 {}, epoch {epoch}", self.purpose())
     }
 
-    const fn purpose(self) -> &'static str {
+    pub(super) const fn purpose(self) -> &'static str {
         match self {
             Self::StoreId => "store id",
             Self::ContentChunkId => "content chunk id",

@@ -1,3 +1,4 @@
+use data_encoding::HEXLOWER;
 use maimo_core::identity::AuthSecretKey;
 
 use super::*;
@@ -71,4 +72,67 @@ fn padding_is_one_stream_for_each_nonce() {
     key.fill(&[2; 24], &mut other);
     assert_eq!(long[..100], short);
     assert_ne!(short, other);
+}
+
+/// Made by `testdata/vectors/make/keys.py`, with a BLAKE3 and an `XChaCha8` that share no code with these.
+#[test]
+fn known_answers_of_every_label() {
+    let text = include_str!("../../../../testdata/vectors/keys.json");
+    let vectors: serde_json::Value = serde_json::from_str(text).unwrap();
+    let hex =
+        |value: &serde_json::Value| HEXLOWER.decode(value.as_str().unwrap().as_bytes()).unwrap();
+    let master = MasterSecret::from_entropy(&hex(&vectors["secret"]).try_into().unwrap());
+    let auth = AuthPublicKey::from_bytes(&hex(&vectors["auth"]).try_into().unwrap()).unwrap();
+    let (plaintext, ad) = (hex(&vectors["plaintext"]), hex(&vectors["ad"]));
+    let nonce: [u8; 24] = hex(&vectors["nonce"]).try_into().unwrap();
+    let sealed = |seal: &dyn Fn(&mut [u8]) -> [u8; 32]| {
+        let mut buffer = plaintext.clone();
+        let tag = seal(&mut buffer);
+        [&buffer[..], &tag].concat()
+    };
+
+    let mut seen = Vec::new();
+    for case in vectors["cases"].as_array().unwrap() {
+        let epoch = KeyEpoch(u32::try_from(case["epoch"].as_u64().unwrap()).unwrap());
+        let material = hex(&case["material_behind_secret"]);
+        let purpose = case["purpose"].as_str().unwrap();
+        let label = Label::ALL
+            .into_iter()
+            .find(|label| label.purpose() == purpose)
+            .unwrap();
+        assert_eq!(label.context(epoch), case["context"].as_str().unwrap());
+        assert_eq!(
+            master.derive(label, epoch, &material).as_bytes()[..],
+            hex(&case["derived"])
+        );
+        let domain = Domain(material.first().copied().unwrap_or(0).into());
+        let channel = || master.channel_keys(epoch, &auth);
+        let chunk_id = |of| {
+            let key = master.chunk_id_key(epoch, of, domain);
+            key.id(&plaintext).0.to_vec()
+        };
+        let mut filled = vec![0; 100];
+        let used = match label {
+            Label::StoreId => master.store_id(epoch).0.to_vec(),
+            Label::ContentChunkId => chunk_id(ChunkType::Content),
+            Label::JournalChunkId => chunk_id(ChunkType::Journal),
+            Label::DictionaryChunkId => chunk_id(ChunkType::Dictionary),
+            Label::Gear => {
+                master.gear_key(epoch, domain).fill(&mut filled);
+                filled
+            }
+            Label::CommitName => master.commit_name_key(epoch).name(&plaintext).0.to_vec(),
+            Label::ChannelClient => channel().client.as_seed().to_vec(),
+            Label::ChannelData => sealed(&|b| channel().data.seal_in_place(&nonce, &ad, b)),
+            Label::ChannelVital => sealed(&|b| channel().vital.seal_in_place(&nonce, &ad, b)),
+            Label::ChannelPadding => {
+                channel().padding.fill(&nonce, &mut filled);
+                filled
+            }
+            Label::ChannelCommit => sealed(&|b| channel().commit.seal_in_place(&nonce, &ad, b)),
+        };
+        assert_eq!(used, hex(&case["use"]), "{label:?}");
+        seen.push(label);
+    }
+    assert!(Label::ALL.iter().all(|label| seen.contains(label)));
 }
