@@ -24,6 +24,8 @@ use subtle::ConstantTimeEq;
 use thiserror::Error;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
+use crate::hash;
+
 /// How many bytes a key takes.
 pub const KEY_BYTES: usize = 32;
 /// How many bytes a nonce takes.
@@ -124,14 +126,9 @@ impl XChaCha8Blake3Siv {
     }
 
     fn tag(&self, nonce: &[u8; NONCE_BYTES], ad: &[u8], plaintext: &[u8]) -> [u8; TAG_BYTES] {
-        let mut hasher = blake3::Hasher::new_keyed(&self.key);
-        hasher
-            .update(nonce)
-            .update(&(ad.len() as u64).to_le_bytes())
-            .update(ad)
-            .update(plaintext);
-        let tag = *hasher.finalize().as_bytes();
-        hasher.zeroize();
+        let length = (ad.len() as u64).to_le_bytes();
+        let mut tag = [0; TAG_BYTES];
+        hash::keyed(&self.key, &[nonce, &length, ad, plaintext], &mut tag);
         tag
     }
 

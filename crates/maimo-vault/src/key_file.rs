@@ -14,7 +14,8 @@ use thiserror::Error;
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::{
-    aead::{NONCE_BYTES, TAG_BYTES, XChaCha8Blake3Siv},
+    aead::{CannotOpen, NONCE_BYTES, TAG_BYTES, XChaCha8Blake3Siv},
+    hash,
     keys::{KeyEpoch, MasterSecret},
 };
 
@@ -45,13 +46,16 @@ pub struct KeyFile {
 
 enum Content {
     Bare(MasterSecret),
-    Sealed {
-        cost: PassphraseCost,
-        salt: [u8; SALT_BYTES],
-        nonce: [u8; NONCE_BYTES],
-        ciphertext: [u8; SECRET_BYTES],
-        tag: [u8; TAG_BYTES],
-    },
+    // Boxed, or a bare secret's bytes could end in the room that this one leaves unused; in a release build they did.
+    Sealed(Box<Sealed>),
+}
+
+struct Sealed {
+    cost: PassphraseCost,
+    salt: [u8; SALT_BYTES],
+    nonce: [u8; NONCE_BYTES],
+    ciphertext: [u8; SECRET_BYTES],
+    tag: [u8; TAG_BYTES],
 }
 
 /// Why no key file could be made.
@@ -116,33 +120,18 @@ impl KeyFile {
             return Err(SealKeyFileError::EmptyPassphrase);
         }
         let epoch = KeyEpoch(0);
-        let (mut salt, mut nonce) = ([0; SALT_BYTES], [0; NONCE_BYTES]);
-        rng.fill_bytes(&mut salt);
-        rng.fill_bytes(&mut nonce);
-        let key = stretch(passphrase, &salt, cost).map_err(|OutOfMemory| {
-            SealKeyFileError::OutOfMemory {
-                memory_kib: cost.memory_kib(),
-            }
-        })?;
-        let mut ciphertext = [0; SECRET_BYTES];
-        ciphertext.copy_from_slice(secret.as_entropy());
-        let ad = header(epoch, cost, &salt, &nonce);
-        let tag = key.seal_in_place(&nonce, &ad, &mut ciphertext);
+        let sealed = Sealed::seal(secret, passphrase, epoch, cost, rng);
+        let sealed = sealed
+            .map_err(|OutOfMemory { memory_kib }| SealKeyFileError::OutOfMemory { memory_kib })?;
         Ok(Self {
             epoch,
-            content: Content::Sealed {
-                cost,
-                salt,
-                nonce,
-                ciphertext,
-                tag,
-            },
+            content: Content::Sealed(Box::new(sealed)),
         })
     }
 
     /// Returns whether [`KeyFile::open`] wants a passphrase.
     pub const fn needs_passphrase(&self) -> bool {
-        matches!(self.content, Content::Sealed { .. })
+        matches!(self.content, Content::Sealed(_))
     }
 
     /// Returns the secret.
@@ -154,28 +143,8 @@ impl KeyFile {
         match (&self.content, passphrase) {
             (Content::Bare(secret), None) => Ok(MasterSecret::from_entropy(secret.as_entropy())),
             (Content::Bare(_), Some(_)) => Err(OpenKeyFileError::PassphraseNotNeeded),
-            (Content::Sealed { .. }, None) => Err(OpenKeyFileError::PassphraseNeeded),
-            (
-                Content::Sealed {
-                    cost,
-                    salt,
-                    nonce,
-                    ciphertext,
-                    tag,
-                },
-                Some(passphrase),
-            ) => {
-                let key = stretch(passphrase, salt, *cost).map_err(|OutOfMemory| {
-                    OpenKeyFileError::OutOfMemory {
-                        memory_kib: cost.memory_kib(),
-                    }
-                })?;
-                let mut entropy = Zeroizing::new(*ciphertext);
-                let ad = header(self.epoch, *cost, salt, nonce);
-                key.open_in_place(nonce, &ad, &mut *entropy, tag)
-                    .map_err(|_| OpenKeyFileError::WrongPassphrase)?;
-                Ok(MasterSecret::from_entropy(&entropy))
-            }
+            (Content::Sealed(_), None) => Err(OpenKeyFileError::PassphraseNeeded),
+            (Content::Sealed(sealed), Some(passphrase)) => sealed.open(passphrase, self.epoch),
         }
     }
 
@@ -189,20 +158,14 @@ impl KeyFile {
                 out.put_u8(KIND_BARE);
                 out.put(secret.as_entropy());
             }
-            Content::Sealed {
-                cost,
-                salt,
-                nonce,
-                ciphertext,
-                tag,
-            } => {
-                out.put(&header(self.epoch, *cost, salt, nonce));
-                out.put(ciphertext);
-                out.put(tag);
+            Content::Sealed(sealed) => {
+                out.put(&sealed.header(self.epoch));
+                out.put(&sealed.ciphertext);
+                out.put(&sealed.tag);
             }
         }
-        let checksum = blake3::hash(&out);
-        out.put(checksum.as_bytes());
+        let checksum = checksum(&out);
+        out.put(&checksum);
         out
     }
 
@@ -223,26 +186,16 @@ impl KeyFile {
             }
         } - (Prelude::LENGTH + 1 + CHECKSUM_BYTES);
         let mut fields = Reader::new(reader.take(rest, "key file")?);
-        let checksum: [u8; CHECKSUM_BYTES] = reader.array("checksum")?;
+        let found: [u8; CHECKSUM_BYTES] = reader.array("checksum")?;
         reader.finish()?;
         let covered = &bytes[..bytes.len() - CHECKSUM_BYTES];
-        if blake3::hash(covered) != checksum {
+        if checksum(covered) != found {
             return Err(OpenKeyFileError::Damaged);
         }
         let content = if kind == KIND_BARE {
-            // Not by `Reader::array`, which would leave a copy on the stack.
-            let what = "secret";
-            let secret = fields.take(SECRET_BYTES, what)?.first_chunk();
-            let secret = secret.ok_or(ParseError::Truncated { what })?;
-            Content::Bare(MasterSecret::from_entropy(secret))
+            Content::Bare(parse_bare(&mut fields)?)
         } else {
-            Content::Sealed {
-                cost: PassphraseCost::parse(&mut fields)?,
-                salt: fields.array("salt")?,
-                nonce: fields.array("nonce")?,
-                ciphertext: fields.array("sealed secret")?,
-                tag: fields.array("tag")?,
-            }
+            Content::Sealed(Box::new(Sealed::parse(&mut fields)?))
         };
         fields.finish()?;
         Ok(Self {
@@ -252,26 +205,85 @@ impl KeyFile {
     }
 }
 
+impl Sealed {
+    fn seal(
+        secret: &MasterSecret,
+        passphrase: &str,
+        epoch: KeyEpoch,
+        cost: PassphraseCost,
+        rng: &mut impl CryptoRng,
+    ) -> Result<Self, OutOfMemory> {
+        let mut sealed = Self {
+            cost,
+            salt: [0; SALT_BYTES],
+            nonce: [0; NONCE_BYTES],
+            ciphertext: [0; SECRET_BYTES],
+            tag: [0; TAG_BYTES],
+        };
+        rng.fill_bytes(&mut sealed.salt);
+        rng.fill_bytes(&mut sealed.nonce);
+        let key = stretch(passphrase, &sealed.salt, cost)?;
+        // Sealed where it is wiped, then copied out: until then it is the secret.
+        let mut buffer = Zeroizing::new(secret.as_entropy().to_vec());
+        sealed.tag = key.seal_in_place(&sealed.nonce, &sealed.header(epoch), &mut buffer);
+        sealed.ciphertext.copy_from_slice(&buffer);
+        Ok(sealed)
+    }
+
+    fn open(&self, passphrase: &str, epoch: KeyEpoch) -> Result<MasterSecret, OpenKeyFileError> {
+        let key = stretch(passphrase, &self.salt, self.cost)
+            .map_err(|OutOfMemory { memory_kib }| OpenKeyFileError::OutOfMemory { memory_kib })?;
+        MasterSecret::try_fill(|entropy| {
+            entropy.copy_from_slice(&self.ciphertext);
+            key.open_in_place(&self.nonce, &self.header(epoch), entropy, &self.tag)
+        })
+        .map_err(|CannotOpen| OpenKeyFileError::WrongPassphrase)
+    }
+
+    /// All that stands before the sealed secret: the seal's associated data.
+    fn header(&self, epoch: KeyEpoch) -> Vec<u8> {
+        let mut out = Vec::with_capacity(HEADER_BYTES);
+        prelude(epoch).encode(ObjectType::KeyFile, &mut out);
+        out.put_u8(KIND_ARGON2ID);
+        self.cost.encode(&mut out);
+        out.put(&self.salt);
+        out.put(&self.nonce);
+        out
+    }
+
+    fn parse(fields: &mut Reader<'_>) -> Result<Self, ParseError> {
+        Ok(Self {
+            cost: PassphraseCost::parse(fields)?,
+            salt: fields.array("salt")?,
+            nonce: fields.array("nonce")?,
+            ciphertext: fields.array("sealed secret")?,
+            tag: fields.array("tag")?,
+        })
+    }
+}
+
+/// Not by `Reader::array`, which would leave a copy on the stack.
+fn parse_bare(fields: &mut Reader<'_>) -> Result<MasterSecret, ParseError> {
+    let what = "secret";
+    let secret = fields.take(SECRET_BYTES, what)?.first_chunk();
+    let secret = secret.ok_or(ParseError::Truncated { what })?;
+    Ok(MasterSecret::from_entropy(secret))
+}
+
+/// BLAKE3 of all bytes before it, of which the bare secret may be some.
+fn checksum(covered: &[u8]) -> [u8; CHECKSUM_BYTES] {
+    let mut checksum = [0; CHECKSUM_BYTES];
+    hash::plain(&[covered], &mut checksum);
+    checksum
+}
+
 const fn prelude(KeyEpoch(epoch): KeyEpoch) -> Prelude {
     Prelude { epoch }
 }
 
-fn header(
-    epoch: KeyEpoch,
-    cost: PassphraseCost,
-    salt: &[u8; SALT_BYTES],
-    nonce: &[u8; NONCE_BYTES],
-) -> Vec<u8> {
-    let mut out = Vec::with_capacity(HEADER_BYTES);
-    prelude(epoch).encode(ObjectType::KeyFile, &mut out);
-    out.put_u8(KIND_ARGON2ID);
-    cost.encode(&mut out);
-    out.put(salt);
-    out.put(nonce);
-    out
+struct OutOfMemory {
+    memory_kib: u32,
 }
-
-struct OutOfMemory;
 
 /// Argon2id (RFC 9106), version 0x13, 32 bytes out: the key that seals the secret.
 fn stretch(
@@ -286,18 +298,21 @@ fn stretch(
         Some(SECRET_BYTES),
     )
     .expect("a cost within its bounds is within Argon2's");
+    let out_of_memory = || OutOfMemory {
+        memory_kib: cost.memory_kib(),
+    };
     // Asked for here rather than inside the crate: it is much, it may fail, and it is wiped.
     let mut memory: Vec<Block> = Vec::new();
     memory
         .try_reserve_exact(params.block_count())
-        .map_err(|_| OutOfMemory)?;
+        .map_err(|_| out_of_memory())?;
     memory.resize(params.block_count(), Block::new());
     let mut key = Zeroizing::new([0; SECRET_BYTES]);
     let outcome = Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
         .hash_password_into_with_memory(passphrase.as_bytes(), salt, &mut *key, &mut memory[..]);
     memory.iter_mut().for_each(Zeroize::zeroize);
     // The lengths are right by type, so only a passphrase of 4 GiB is left to fail on.
-    outcome.map_err(|_| OutOfMemory)?;
+    outcome.map_err(|_| out_of_memory())?;
     Ok(XChaCha8Blake3Siv::from_key(&key))
 }
 

@@ -52,6 +52,15 @@ impl MasterSecret {
         Self(Secret::fill(|own| rng.fill_bytes(own)))
     }
 
+    /// Makes the secret where it will stay: what `write` leaves, if it succeeds.
+    pub(crate) fn try_fill<E>(
+        write: impl FnOnce(&mut [u8; 32]) -> Result<(), E>,
+    ) -> Result<Self, E> {
+        let mut outcome = Ok(());
+        let secret = Secret::fill(|own| outcome = write(own));
+        outcome.map(|()| Self(secret))
+    }
+
     /// Returns the entropy.
     pub fn as_entropy(&self) -> &[u8; 32] {
         self.0.as_bytes()

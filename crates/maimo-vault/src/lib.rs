@@ -11,6 +11,7 @@ pub mod dedup;
 pub mod demand;
 pub mod descent;
 pub mod dictionary;
+mod hash;
 pub mod journal;
 pub mod key_file;
 pub mod keys;

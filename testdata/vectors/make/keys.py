@@ -4,6 +4,7 @@
 Run with the PyPI packages `blake3` and `argon2-cffi`; XChaCha8 is spelled out below.
 """
 
+import hashlib
 import json
 import pathlib
 import struct
@@ -13,7 +14,8 @@ from blake3 import blake3
 
 OUT = pathlib.Path(__file__).resolve().parent.parent
 
-SECRET = bytes(range(32))
+# A value like no other: a test searches the memory of a process for it.
+SECRET = blake3(b"the secret of Maimo's test vectors").digest()
 # The public key of RFC 8032's first test, as a provider's auth key.
 AUTH = bytes.fromhex("d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a")
 
@@ -80,6 +82,16 @@ def derive(context, material):
     return blake3(material, derive_key_context=context).digest()
 
 
+def expand(seed):
+    """What Ed25519 makes of a seed (RFC 8032, 5.1.5): the clamped scalar, the same modulo the group's order, the prefix."""
+    digest = bytearray(hashlib.sha512(seed).digest())
+    digest[0] &= 248
+    digest[31] = digest[31] & 127 | 64
+    order = 2**252 + 27742317777372353535851937790883648493
+    reduced = int.from_bytes(digest[:32], "little") % order
+    return [digest[:32].hex(), reduced.to_bytes(32, "little").hex(), digest[32:].hex()]
+
+
 def keys():
     plain = b"a plaintext"
     nonce = bytes(range(100, 124))
@@ -128,8 +140,13 @@ def keys():
                         "use": uses[purpose](key).hex(),
                     }
                 )
+    client = next(bytes.fromhex(c["derived"]) for c in cases if c["purpose"] == "channel client")
+    data = next(bytes.fromhex(c["derived"]) for c in cases if c["purpose"] == "channel data packs")
+    _, tag = seal(data, nonce, b"ad", plain)
     return {
         "made_by": "make/keys.py",
+        "client_expanded": expand(client),
+        "data_subkey": hchacha(data, tag[:16], 8).hex(),
         "secret": SECRET.hex(),
         "auth": AUTH.hex(),
         "plaintext": plain.hex(),

@@ -1,9 +1,10 @@
 //! [`Secret`]: 32 secret bytes at one place, and what may be hashed with them.
 
-use blake3::Hasher;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-/// 32 secret bytes on the heap, so that moving them leaves no copy behind; wiped on drop. Hash states that knew them are wiped, too.
+use crate::hash;
+
+/// 32 secret bytes on the heap, so that moving them leaves no copy behind; wiped on drop.
 pub(super) struct Secret(Box<[u8; 32]>);
 
 impl Secret {
@@ -16,7 +17,7 @@ impl Secret {
 
     /// `derive_key(context, the parts, one behind the other)`.
     pub(super) fn derive(context: &str, parts: &[&[u8]]) -> Self {
-        Self::fill(|out| squeeze(Hasher::new_derive_key(context), parts, out))
+        Self::fill(|out| hash::derive(context, parts, out))
     }
 
     pub(super) const fn as_bytes(&self) -> &[u8; 32] {
@@ -32,19 +33,8 @@ impl Secret {
 
     /// The extended output of BLAKE3 over `input`, keyed.
     pub(super) fn keyed_xof(&self, input: &[u8], out: &mut [u8]) {
-        squeeze(Hasher::new_keyed(&self.0), &[input], out);
+        hash::keyed(&self.0, &[input], out);
     }
-}
-
-/// Hashes `parts` and fills `out`, then wipes the states: the last block, secret and all, stands in them.
-fn squeeze(mut hasher: Hasher, parts: &[&[u8]], out: &mut [u8]) {
-    for part in parts {
-        hasher.update(part);
-    }
-    let mut reader = hasher.finalize_xof();
-    reader.fill(out);
-    reader.zeroize();
-    hasher.zeroize();
 }
 
 impl Drop for Secret {
