@@ -136,3 +136,38 @@ fn known_answers_of_every_label() {
     }
     assert!(Label::ALL.iter().all(|label| seen.contains(label)));
 }
+
+/// The table of `docs/cryptography.md` lists every label, with the key that the code derives.
+#[test]
+fn the_documented_table_is_what_the_code_derives() {
+    let vectors: serde_json::Value =
+        serde_json::from_str(include_str!("../../../../testdata/vectors/keys.json")).unwrap();
+    let hex = |name: &str| {
+        HEXLOWER
+            .decode(vectors[name].as_str().unwrap().as_bytes())
+            .unwrap()
+    };
+    let master = MasterSecret::from_entropy(&hex("secret").try_into().unwrap());
+    let document = include_str!("../../../../docs/cryptography.md");
+    let rows: Vec<Vec<&str>> = document
+        .lines()
+        .filter(|line| line.starts_with("| `maimo v1 "))
+        .map(|line| {
+            line.split('|')
+                .map(|cell| cell.trim().trim_matches('`'))
+                .collect()
+        })
+        .collect();
+    assert_eq!(rows.len(), Label::ALL.len());
+    for (label, row) in Label::ALL.into_iter().zip(rows) {
+        let material = match row[2] {
+            "" => Vec::new(),
+            "domain 0" => vec![0; 4],
+            "auth key" => hex("auth"),
+            other => panic!("unknown material {other}"),
+        };
+        assert_eq!(row[1], label.context(EPOCH));
+        let key = master.derive(label, EPOCH, &material);
+        assert_eq!(row[3], HEXLOWER.encode(key.as_bytes()));
+    }
+}
