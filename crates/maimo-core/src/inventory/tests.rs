@@ -483,6 +483,7 @@ mod hostile {
         };
         let node = Node::leaf((0..32).map(longest).collect()).unwrap();
         assert_eq!(node.encode().len(), Node::BYTES_MAX);
+        assert_eq!(Node::BYTES_MAX, 17_553, "as the format says");
     }
 
     #[test]
