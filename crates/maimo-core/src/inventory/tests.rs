@@ -217,6 +217,20 @@ fn a_small_change_of_a_large_inventory_changes_one_path() {
     check_diff(&before, &after);
 }
 
+/// The old tree is a part of the new one, one level down: nothing below it is read.
+#[test]
+fn a_tree_that_grows_a_level_costs_only_what_is_new() {
+    let (small, large) = (inventory(0..1024), inventory(0..1025));
+    let nodes: HashMap<_, _> = store(&small).into_iter().chain(store(&large)).collect();
+    for (old, new) in [(&small, &large), (&large, &small)] {
+        let load = |node: &ObjectRef| nodes.get(node).cloned();
+        // Both tops, the smaller tree's again in its place, and the path to the one pack.
+        let change = diff(&old.reference(), &new.reference(), load, load, 5).unwrap();
+        assert_eq!(change.added.len() + change.removed.len(), 1);
+        assert_eq!(change.nodes_added.len() + change.nodes_removed.len(), 3);
+    }
+}
+
 #[test]
 fn compacting_moves_the_last_packs_into_holes() {
     let mut sparse = inventory(0..200);
