@@ -2,6 +2,7 @@
 //! provider admits a new head. Pure and synchronous: no clock, no disk, no socket; time and randomness come in as arguments. Nothing
 //! here opens a seal, so a provider that links this crate still cannot read what it stores.
 
+pub mod address;
 pub mod ancestry;
 pub mod audit;
 pub mod clock;
@@ -14,8 +15,11 @@ pub mod head_move;
 pub mod id;
 pub mod identity;
 pub mod inventory;
+pub mod invitation;
+pub mod line;
 pub mod live_map;
 pub mod receipt;
 pub mod reference;
+pub mod ticket;
 pub mod units;
 pub mod verify;

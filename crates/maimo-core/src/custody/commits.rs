@@ -13,19 +13,15 @@ const HOUR: Duration = Duration::from_hours(1);
 const DAY: Duration = Duration::from_hours(24);
 
 /// Returns the sequence numbers of the commits to drop, ascending, given each commit that is kept: its head's sequence number and
-/// when that was admitted. The newest is always kept.
+/// when that was admitted. The newest is always kept: it is the newest of its day.
 pub fn to_drop(commits: &[(u64, Timestamp)], now: Timestamp) -> Vec<u64> {
     let last_of_hours = last_of_each(commits, HOUR);
     let last_of_days = last_of_each(commits, DAY);
-    let newest = commits.iter().map(|(sequence, _)| *sequence).max();
     let is_kept = |(sequence, time): &(u64, Timestamp)| {
         let age = now.since(*time);
         let is_last =
             |of: &HashMap<u128, u64>, span| of.get(&bucket(*time, span)) == Some(sequence);
-        age <= HOUR
-            || (age <= DAY && is_last(&last_of_hours, HOUR))
-            || is_last(&last_of_days, DAY)
-            || Some(*sequence) == newest
+        age <= HOUR || (age <= DAY && is_last(&last_of_hours, HOUR)) || is_last(&last_of_days, DAY)
     };
     let dropped = commits.iter().filter(|commit| !is_kept(commit));
     let mut dropped: Vec<u64> = dropped.map(|(sequence, _)| *sequence).collect();

@@ -154,9 +154,15 @@ fn joining_dates_frees_nothing_early() {
 
 #[test]
 fn an_endless_date_does_not_swallow_others() {
-    let mut pack = let_go_one_by_one(200, 30 * 24 * HOUR);
-    pack = pack.with_live(&LiveMap::empty(200), ENDLESS);
-    assert_eq!(pack.swept(Timestamp(u64::MAX - 1)).0.held().count(), 1);
+    let year = 365 * 24 * HOUR;
+    let extents = (0..200).map(|group| match group {
+        100 => waits(100..101, u64::MAX),
+        _ => waits(group..group + 1, u64::from(group + 1) * year),
+    });
+    let pack = HeldPack::from_extents(reference(200), PackClass::Data, extents.collect());
+    let pack = pack.unwrap().with_live(&LiveMap::empty(200), ENDLESS);
+    assert_eq!(pack.extents().len(), 3);
+    assert_eq!(pack.swept(Timestamp(200 * year)).0.held().count(), 1);
 }
 
 proptest! {
