@@ -128,7 +128,7 @@ impl XChaCha8Blake3Siv {
     fn tag(&self, nonce: &[u8; NONCE_BYTES], ad: &[u8], plaintext: &[u8]) -> [u8; TAG_BYTES] {
         let length = (ad.len() as u64).to_le_bytes();
         let mut tag = [0; TAG_BYTES];
-        hash::keyed(&self.key, &[nonce, &length, ad, plaintext], &mut tag);
+        hash::keyed(&self.key, &[nonce, &length, ad], plaintext, &mut tag);
         tag
     }
 

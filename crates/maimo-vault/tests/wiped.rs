@@ -20,6 +20,7 @@ use std::{
 
 use maimo_core::identity::AuthPublicKey;
 use maimo_vault::{
+    aead::XChaCha8Blake3Siv,
     key_file::{KeyFile, PassphraseCost},
     keys::{ChannelKeys, KeyEpoch, MasterSecret},
     name::{ChunkType, Domain},
@@ -312,6 +313,28 @@ fn derived_keys_and_their_master_are_gone_after_each_use() {
         let mut inputs = Inputs::read();
         let left = left_after(move || work(&mut inputs), &secrets);
         assert_eq!(left, Vec::<String>::new(), "after {name}");
+    }
+}
+
+/// To be hashed behind nonce and associated data, a plaintext is in part copied.
+#[test]
+fn sealing_and_opening_leave_no_copy_of_the_plaintext() {
+    let plaintext = field(&vectors()["secret"]);
+    let named = [("plaintext".to_owned(), plaintext.clone())];
+    for length in [32, 3000, 10_000, 100_000] {
+        let plaintext = plaintext.clone();
+        let left = left_after(
+            move || {
+                let cipher = XChaCha8Blake3Siv::from_key(&[7; 32]);
+                let mut buffer = vec![0; length];
+                buffer[..32].copy_from_slice(&plaintext.unmask());
+                let tag = cipher.seal_in_place(&[1; 24], b"ad", &mut buffer);
+                let opened = cipher.open_in_place(&[1; 24], b"da", &mut buffer, &tag);
+                assert!(opened.is_err());
+            },
+            &named,
+        );
+        assert_eq!(left, Vec::<String>::new(), "of {length} bytes");
     }
 }
 

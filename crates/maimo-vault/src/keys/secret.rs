@@ -33,7 +33,7 @@ impl Secret {
 
     /// The extended output of BLAKE3 over `input`, keyed.
     pub(super) fn keyed_xof(&self, input: &[u8], out: &mut [u8]) {
-        hash::keyed(&self.0, &[input], out);
+        hash::keyed(&self.0, &[], input, out);
     }
 }
 
