@@ -84,7 +84,7 @@ impl HeldPack {
         (end <= group_count(&reference)).then(|| Self {
             reference,
             class,
-            extents: join(extents, Duration::ZERO),
+            extents: join(extents, Duration::from_millis(1)),
         })
     }
 
@@ -230,49 +230,49 @@ fn group_count(reference: &ObjectRef) -> u32 {
 
 /// Joins what touches and is held alike, and as long as there are more than [`HeldPack::EXTENTS_SOFT_MAX`] extents, also what touches and
 /// waits for different dates, which become the later one: so a pack's rows stay few and nothing is ever freed early. Dates
-/// within an hour are the first to become one, then within a day, a week, and any.
+/// in one hour are the first to become one, then in one day, in one week, and any.
+///
+/// Hours, days and weeks are counted from 1970, not from the dates themselves: a run that takes in the next date, then is near to the one
+/// after, would go on to swallow all that come, each time putting off what it has.
 ///
 /// What lives and what is freed lies between the rest and is never touched, so a pack may still have more.
 fn bound(extents: Vec<Extent>) -> Vec<Extent> {
     const HOUR: Duration = Duration::from_hours(1);
-    let mut extents = join(extents, Duration::ZERO);
-    for apart in [HOUR, 24 * HOUR, 7 * 24 * HOUR, Duration::MAX] {
+    const ANY: Duration = Duration::from_millis(u64::MAX);
+    let mut extents = join(extents, Duration::from_millis(1));
+    for span in [HOUR, 24 * HOUR, 7 * 24 * HOUR, ANY] {
         if extents.len() <= HeldPack::EXTENTS_SOFT_MAX {
             break;
         }
-        extents = join(extents, apart);
+        extents = join(extents, span);
     }
     extents
 }
 
-/// Walks from the left and joins what touches and is held alike, dates no further than `apart` from the first of them being
-/// taken for alike.
-fn join(extents: Vec<Extent>, apart: Duration) -> Vec<Extent> {
+/// Joins what touches and is held alike, dates in the same `span` being taken for alike.
+fn join(extents: Vec<Extent>, span: Duration) -> Vec<Extent> {
     let mut joined: Vec<Extent> = Vec::with_capacity(extents.len());
-    let mut first = Hold::Live;
     for extent in extents {
         match joined.last_mut() {
             Some(last)
                 if last.groups.end == extent.groups.start
-                    && is_alike(first, extent.hold, apart) =>
+                    && is_alike(last.hold, extent.hold, span) =>
             {
                 last.groups.end = extent.groups.end;
                 last.hold = later(last.hold, extent.hold);
             }
-            _ => {
-                first = extent.hold;
-                joined.push(extent);
-            }
+            _ => joined.push(extent),
         }
     }
     joined
 }
 
-fn is_alike(left: Hold, right: Hold, apart: Duration) -> bool {
+fn is_alike(left: Hold, right: Hold, span: Duration) -> bool {
+    let bucket = |date: Timestamp| u128::from(date.0) / span.as_millis();
     match (left, right) {
         // A date that never comes is no later date: what joined it would never be freed.
         (Hold::FreeAfter(a), Hold::FreeAfter(b)) if a != ENDLESS && b != ENDLESS => {
-            a.since(b).max(b.since(a)) <= apart
+            bucket(a) == bucket(b)
         }
         _ => left == right,
     }

@@ -142,14 +142,16 @@ fn dates_of_one_pack_become_one_when_they_are_too_many_and_the_nearest_first() {
 }
 
 #[test]
-fn joining_dates_frees_nothing_early() {
-    let pack = let_go_one_by_one(1000, HOUR);
+fn joining_dates_frees_nothing_early_and_little_late() {
+    let pack = let_go_one_by_one(1000, HOUR / 4);
     for gone in (1..1000).step_by(7) {
-        // Group `gone - 1` was let go until `gone` hours.
-        let (kept, _) = pack.swept(Timestamp(u64::from(gone) * HOUR - 1));
-        assert!(kept.held().contains(gone - 1), "group {}", gone - 1);
+        // Group `gone - 1` was let go until `gone` quarters of an hour.
+        let date = u64::from(gone) * HOUR / 4;
+        let holds = |now| pack.swept(Timestamp(now)).0.held().contains(gone - 1);
+        assert!(holds(date - 1), "group {} was freed early", gone - 1);
+        // One date for each hour would be too many, one for each day is not.
+        assert!(!holds(date + 24 * HOUR), "group {} is late", gone - 1);
     }
-    assert_eq!(pack.swept(Timestamp(999 * HOUR)).0.held().count(), 1);
 }
 
 #[test]
