@@ -303,7 +303,7 @@ impl Addresses {
     }
 }
 
-const SIGN_CONTEXT: &str = "maimo address list v1";
+const SIGN_CONTEXT: &str = "maimo addresses v1";
 
 /// A provider's addresses, signed by its auth key; see `docs/format.md`, "Tickets, invitations and address lists".
 #[derive(Debug, Clone, PartialEq, Eq)]

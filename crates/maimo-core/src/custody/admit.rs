@@ -323,10 +323,11 @@ fn read_changes(
         if unavailable.get() {
             return Err(Unavailable.into());
         }
-        changes.push((
-            class,
-            change.map_err(|source| Refusal::Inventory { class, source })?,
-        ));
+        let change = change.map_err(|source| match source {
+            InventoryError::PackTwice { pack } => Refusal::PackTwice { pack },
+            source => Refusal::Inventory { class, source },
+        })?;
+        changes.push((class, change));
     }
     Ok(changes)
 }

@@ -583,6 +583,32 @@ fn a_pack_named_again_far_from_its_unchanged_entry_is_refused() {
 }
 
 #[test]
+fn a_pack_in_two_leaves_that_are_both_new_is_refused() {
+    let mut ledger = Ledger::new(1 << 20);
+    ledger.upload(pack(1), PackClass::Data);
+    let leaf = inventory(&[(pack(1), WHOLE)]);
+    let child = *leaf.reference().child().unwrap();
+    let top = crate::inventory::Node::inner(1, vec![(0, child), (1, child)]).unwrap();
+    let twice = InventoryRef::new(crate::inventory::Child {
+        node: ObjectRef::of(&top.encode()),
+        sums: top.sums(),
+    });
+    let head = Head {
+        data: twice,
+        ..ledger.next_head(&Inventory::new(), &Inventory::new())
+    };
+    let request = HeadMove {
+        commit: commit(1),
+        nodes: vec![top.encode(), leaf.nodes().next().unwrap().1.to_vec()],
+        ..signed(head)
+    };
+    assert_eq!(
+        ledger.admit(&request),
+        Err(Refusal::PackTwice { pack: pack(1) })
+    );
+}
+
+#[test]
 fn what_is_not_held_is_listed_pack_by_pack_and_run_by_run() {
     let (mut ledger, mut data, vital) = begun();
     let some = LiveMap::from_runs(8, [0..2, 6..8]).unwrap();
