@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    batch::Stamp,
+    batch::{Batch, Stamp},
     record::{ChunkExtent, Content, PathEvent, Record},
     state::{Entry, State, packs_named},
 };
@@ -143,6 +143,26 @@ impl<'a> Judge<'a> {
         }
     }
 
+    /// Weighs a segment: of its pack's `length` bytes, those are dead that the dead among its `records` make up as they are encoded.
+    pub fn weigh(&self, level: u8, length: u64, records: &[(Stamp, Record)]) -> SegmentWeight {
+        let encoded = |records: &[(Stamp, Record)]| {
+            let bytes = Batch::new(records.to_vec()).encode().len();
+            u128::from(bytes as u64)
+        };
+        let dead: Vec<_> = records
+            .iter()
+            .filter(|(stamp, record)| self.is_dead(*stamp, record))
+            .cloned()
+            .collect();
+        let share = if dead.is_empty() { 0 } else { encoded(&dead) };
+        let dead = u128::from(length) * share / encoded(records).max(1);
+        SegmentWeight {
+            level,
+            length,
+            dead: u64::try_from(dead).unwrap_or(length).min(length),
+        }
+    }
+
     /// Returns the records of the merged segments that go on, references folded.
     pub fn merge(&self, inputs: Vec<(Stamp, Record)>) -> Vec<(Stamp, Record)> {
         let dying: BTreeSet<RecordId> = inputs
@@ -214,14 +234,29 @@ impl<'a> Judge<'a> {
         })
     }
 
-    /// Returns whether a revision that is no longer kept ends the time of an older one that is: without it the older one would seem to
-    /// have lasted on.
+    /// Returns whether something kept would be told otherwise without this revision, which is not: it ends the time of the one before it,
+    /// which would seem to have lasted on, or it is the newest of a path that has a kept one, which would seem to be that.
+    ///
+    /// So of a stretch of dropped revisions only the first and the very last stay: if all did, whatever comes after one kept for long
+    /// would be kept as long.
     fn bounds_a_survivor(&self, source: SourceId, path: &StorePath, stamp: Stamp) -> bool {
-        self.state.entries(source, path).is_some_and(|entries| {
-            entries.range(..stamp).any(|(older, entry)| {
-                matches!(entry, Entry::Revision { .. }) && self.state.is_kept(older.id)
-            })
-        })
+        let Some(entries) = self.state.entries(source, path) else {
+            return false;
+        };
+        let mut before = entries.range(..stamp).rev();
+        let ends_one = before.clone().find_map(|(older, entry)| match entry {
+            Entry::Revision { .. } => Some(self.state.is_kept(older.id)),
+            Entry::Event(PathEvent::Gone | PathEvent::Removed) => Some(false),
+            // The time of a revision goes on through these.
+            Entry::Event(PathEvent::Evicted | PathEvent::Found) => None,
+        });
+        if ends_one == Some(true) {
+            return true;
+        }
+        let is_revision = |entry: &Entry| matches!(entry, Entry::Revision { .. });
+        let mut after = entries.range(stamp..).skip(1);
+        !after.any(|(_, entry)| is_revision(entry))
+            && before.any(|(older, entry)| is_revision(entry) && self.state.is_kept(older.id))
     }
 
     fn event_matters(

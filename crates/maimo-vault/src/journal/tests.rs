@@ -478,6 +478,57 @@ fn a_merge_of_everything_leaves_only_what_is_kept() {
     assert_eq!(merged[0].1, file(1, vec![chunk(2, 4)]));
 }
 
+/// A file that changes every minute, one old revision of which is kept for years: it once kept all later ones with it.
+#[test]
+fn of_a_stretch_of_dropped_revisions_only_the_first_and_a_last_one_stay() {
+    let at = |counter| Stamp {
+        sequence: counter,
+        id: id(counter),
+    };
+    let stored = |counter| (at(counter), file(1, vec![chunk(0, 0)]));
+    let dropped = |ids: core::ops::Range<u64>| {
+        let ids = ids.map(id).collect();
+        (at(99), Record::Dropped { ids })
+    };
+    let left = |dropped| {
+        let mut log: Vec<_> = (1..9).map(stored).collect();
+        log.push(dropped);
+        let merged = Judge::new(&replay(&log)).merge(log);
+        let counters = merged.into_iter().map(|(stamp, _)| stamp.id.counter);
+        counters
+            .filter(|counter| *counter != 99)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(left(dropped(2..8)), [1, 2, 8]);
+    // Where the newest is not kept either, no older one may pass for it.
+    assert_eq!(left(dropped(2..9)), [1, 2, 8]);
+    assert_eq!(left(dropped(1..8)), [8]);
+}
+
+#[test]
+fn a_segment_weighs_its_dead_records_by_what_they_take() {
+    let at = |counter| Stamp {
+        sequence: counter,
+        id: id(counter),
+    };
+    let log: Vec<_> = (1..9)
+        .map(|counter| (at(counter), file(1, vec![chunk(0, 0)])))
+        .collect();
+    let drop = |ids: core::ops::Range<u64>| {
+        let ids = ids.map(id).collect();
+        let mut log = log.clone();
+        log.push((at(99), Record::Dropped { ids }));
+        let state = replay(&log);
+        Judge::new(&state).weigh(2, 8192, &log[..8])
+    };
+    assert_eq!(
+        (drop(0..0).level, drop(0..0).length, drop(0..0).dead),
+        (2, 8192, 0)
+    );
+    let half = drop(1..5).dead;
+    assert!((3500..4700).contains(&half), "{half}");
+}
+
 #[test]
 fn an_event_outlives_the_revision_it_ends_while_that_is_read_anywhere() {
     let at = |counter| Stamp {
