@@ -179,6 +179,29 @@ pub fn target<'a>(
         .collect()
 }
 
+/// What a store's data packs hold beyond what is needed of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Waste {
+    /// Bytes of living groups.
+    pub living: u64,
+    /// Bytes of those that nothing needs: a group lives whole.
+    pub waste: u64,
+}
+
+impl Waste {
+    /// Adds up over the packs that `targets`, which [`target`] gave for the same demand, names.
+    pub fn of<'a>(
+        demand: &Demand,
+        layouts: impl IntoIterator<Item = &'a PackLayout>,
+        targets: &BTreeMap<PackNumber, LiveMap>,
+    ) -> Self {
+        weights(demand, layouts, targets).fold(Self::default(), |sum, weight| Self {
+            living: sum.living.saturating_add(weight.living),
+            waste: sum.waste.saturating_add(weight.waste),
+        })
+    }
+}
+
 /// When packs are written again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RewriteRules {
@@ -232,18 +255,7 @@ impl Rewrite {
         targets: &BTreeMap<PackNumber, LiveMap>,
         rules: RewriteRules,
     ) -> Self {
-        let mut weights: Vec<Weight> = layouts
-            .into_iter()
-            .filter_map(|layout| {
-                let living = targets.get(&layout.number())?.live_bytes(layout.length());
-                let needed = needed_bytes(demand, layout);
-                Some(Weight {
-                    number: layout.number(),
-                    living,
-                    waste: living.saturating_sub(needed),
-                })
-            })
-            .collect();
+        let mut weights: Vec<Weight> = weights(demand, layouts, targets).collect();
         let mut packs = BTreeSet::new();
         let small = |weight: &Weight| weight.living < rules.small_bytes;
         if weights.iter().filter(|weight| small(weight)).count() >= rules.small_count {
@@ -289,6 +301,21 @@ impl Rewrite {
     pub fn is_empty(&self) -> bool {
         self.packs.is_empty()
     }
+}
+
+fn weights<'a>(
+    demand: &Demand,
+    layouts: impl IntoIterator<Item = &'a PackLayout>,
+    targets: &BTreeMap<PackNumber, LiveMap>,
+) -> impl Iterator<Item = Weight> {
+    layouts.into_iter().filter_map(|layout| {
+        let living = targets.get(&layout.number())?.live_bytes(layout.length());
+        Some(Weight {
+            number: layout.number(),
+            living,
+            waste: living.saturating_sub(needed_bytes(demand, layout)),
+        })
+    })
 }
 
 /// Returns how many bytes of a pack are needed: the chunks, and what it takes to read them.

@@ -409,6 +409,7 @@ fn two_channels_get_the_same_geometry_and_no_equal_block() {
     let one = builder.seal(one.of(PackKind::Data), PackNonce::draw(&mut rng));
     let two = builder.seal(two.of(PackKind::Data), PackNonce::draw(&mut rng));
     assert_eq!(one.layout, two.layout);
+    assert_eq!(builder.layout(), one.layout);
     assert_ne!(one.reference.root, two.reference.root);
     assert_no_shared_windows(&one.bytes[HEADER_BYTES..], &two.bytes[HEADER_BYTES..]);
 }

@@ -93,6 +93,11 @@ impl PackBuilder {
         self.table.number
     }
 
+    /// Returns what the pack is for.
+    pub const fn kind(&self) -> PackKind {
+        self.kind
+    }
+
     /// Returns how many chunks are in it.
     pub const fn len(&self) -> usize {
         self.table.entries.len()
@@ -189,6 +194,19 @@ impl PackBuilder {
         (length as u64).next_multiple_of(BLOCK_BYTES)
     }
 
+    /// Returns where everything will stand, on whatever channel the pack is sealed for: the table is compressed to know its length.
+    pub fn layout(&self) -> PackLayout {
+        self.layout_with(self.table_bytes().len() + TAG_BYTES)
+    }
+
+    fn layout_with(&self, sealed_table_length: usize) -> PackLayout {
+        PackLayout::new(
+            self.table.number,
+            self.table.entries.clone(),
+            sealed_table_length as u64,
+        )
+    }
+
     /// Seals the pack for one channel.
     ///
     /// The same keys and nonce give the same bytes.
@@ -199,11 +217,7 @@ impl PackBuilder {
     pub fn seal(&self, keys: PackKeys<'_>, nonce: PackNonce) -> SealedPack {
         let table = self.table_bytes();
         let sealed_table_length = table.len() + TAG_BYTES;
-        let layout = PackLayout::new(
-            self.table.number,
-            self.table.entries.clone(),
-            sealed_table_length as u64,
-        );
+        let layout = self.layout_with(sealed_table_length);
         let header = PackHeader {
             kind: self.kind,
             epoch: keys.epoch,
