@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! small draft:  tail + piece <= 8 KiB   the piece joins the tail           one request, nothing uploaded
-//!               tail + piece >  8 KiB   the tail spills: its chunks into a data pack, its records into a segment
+//!               tail + piece >  8 KiB   the tail spills: its chunks into a data pack, its records into a segment, and with them
+//!                                       those of the last spill, as long as they all fit one block
 //! large draft:  its segments were uploaded beforehand and are listed; the tail stays as it is
 //! merge:        chosen segments are replaced by one
 //! ```
@@ -70,7 +71,21 @@ pub trait Sealing {
 
     /// Gives the next record counter.
     fn next_record(&mut self) -> RecordId;
+
+    /// Gives back what is in a segment of the base, if that is at hand and its pack no longer than a block or two. Nothing leaves the
+    /// segment as it is: right, if wasteful.
+    fn recall(&mut self, segment: Segment) -> Option<Vec<Batch>> {
+        let _ = segment;
+        None
+    }
 }
+
+/// How many bytes of records, as encoded, a spill writes into one segment with those of the spills before it: about what fits a pack of
+/// one 4 KiB block once compressed.
+///
+/// Each spill of a few hundred bytes would else take a block of its own. Filling the last one up costs nothing: a block is uploaded either
+/// way.
+const SPILL_BYTES_MAX: usize = 6 * 1024;
 
 /// What it takes to write segments.
 pub struct SegmentWriter<'k> {
@@ -195,10 +210,26 @@ pub fn compose_merge(
 fn spill(next: &mut Base, writer: &SegmentWriter<'_>, sealing: &mut impl Sealing) {
     let pieces = core::mem::take(&mut next.tail);
     let mut inputs: Vec<(Stamp, Record)> = Vec::new();
+    let mut length = 0;
     for tail in &pieces {
         // What this program encoded or has parsed once before: the batch is whole.
         let batch = Batch::parse(tail.piece.records()).unwrap_or_default();
+        length += tail.piece.records().len();
         inputs.extend(batch.into_records(tail.sequence));
+    }
+    while let Some(last) = next.segments.last().copied().filter(|last| last.level == 0) {
+        let batches = sealing.recall(last).unwrap_or_default();
+        length += batches
+            .iter()
+            .map(|batch| batch.encode().len())
+            .sum::<usize>();
+        if batches.is_empty() || length > SPILL_BYTES_MAX {
+            break;
+        }
+        next.segments.pop();
+        for batch in batches {
+            inputs.extend(batch.into_records(last.sequence));
+        }
     }
     let mut added = Vec::new();
     if pieces.iter().any(|tail| !tail.piece.entries().is_empty()) {

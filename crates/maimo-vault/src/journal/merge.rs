@@ -72,8 +72,10 @@ fn by_waste(segments: &[SegmentWeight]) -> Option<Vec<usize>> {
     if dead * 100 <= total * DEAD_PERCENT_MAX {
         return None;
     }
+    // Those of the lowest level come along, last: they would be read soon anyway, and what a prune wrote down of the records that died,
+    // which stands in one of them, is needed no more once those are merged away.
     let mut worst: Vec<usize> = (0..segments.len())
-        .filter(|index| segments[*index].dead > 0)
+        .filter(|index| segments[*index].dead > 0 || segments[*index].level == 0)
         .collect();
     // Compared as fractions of their lengths, crosswise to stay in integers.
     worst.sort_by(|one, other| {
