@@ -2,3 +2,4 @@
 //! `maimo-core` and `maimo-vault` and holds none of its own: only storage, time, faults and the invariants that must stand.
 
 pub mod audit_size;
+pub mod years;
