@@ -39,6 +39,7 @@ fn years(days: u64) {
 }
 
 fn audits() {
+    println!("{}", audit_size::Row::HEADER);
     for row in audit_size::table() {
         println!("{row}");
     }
