@@ -241,6 +241,49 @@ impl Candidate {
     }
 }
 
+/// Returns the changes by which `inventory` names the packs of `target` with at least these groups; what it names already stays.
+///
+/// # Errors
+///
+/// A live map of too many runs, or none that fits its pack.
+pub fn name_also(
+    inventory: &Inventory,
+    target: BTreeMap<ObjectRef, LiveMap>,
+) -> Result<Vec<Change>, InventoryError> {
+    let mut changes = Vec::new();
+    for (pack, live) in target {
+        let known = inventory.entry(&pack.root).map(Entry::live);
+        if known.is_some_and(|known| known.contains_all(&live)) {
+            continue;
+        }
+        let live = known.map_or_else(|| live.clone(), |known| known.union(&live));
+        changes.push(Change::Set(Entry::new(pack, live)?));
+    }
+    Ok(changes)
+}
+
+/// Returns the changes by which `inventory` names exactly the packs and groups of `target`, and lets all else go.
+///
+/// # Errors
+///
+/// As [`name_also`].
+pub fn name_exactly(
+    inventory: &Inventory,
+    target: BTreeMap<ObjectRef, LiveMap>,
+) -> Result<Vec<Change>, InventoryError> {
+    let mut changes: Vec<Change> = inventory
+        .entries()
+        .filter(|entry| !target.contains_key(entry.pack()))
+        .map(|entry| Change::Remove(entry.pack().root))
+        .collect();
+    for (pack, live) in target {
+        if inventory.entry(&pack.root).map(Entry::live) != Some(&live) {
+            changes.push(Change::Set(Entry::new(pack, live)?));
+        }
+    }
+    Ok(changes)
+}
+
 /// Returns the changes that make `inventory` name exactly `packs`, each wholly living.
 fn whole_packs<'a>(
     inventory: &Inventory,

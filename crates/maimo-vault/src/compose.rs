@@ -22,10 +22,11 @@ use crate::{
         batch::{BATCH_BYTES_MAX, Batch, Stamp, cut},
         merge::Judge,
         record::Record,
+        repeat::Repeat,
         state::State,
     },
     keys::ChunkIdKey,
-    name::{ChunkType, Domain, PackNumber, RecordId},
+    name::{ChunkRef, ChunkType, Domain, PackNumber, RecordId, WriterId},
     pack::{FramedChunk, PackBuilder, PackKind, Piece},
     prune,
 };
@@ -41,6 +42,42 @@ pub struct Base {
     pub segments: Vec<Segment>,
     /// Its tail.
     pub tail: Vec<TailPiece>,
+}
+
+/// How far a writer's counters have come.
+///
+/// A client keeps two: what it has given out, and what it knows to be committed. A store that speaks of more of its writer's records or
+/// packs than it knows to be committed has been written to by a twin: the home was restored from an image, or copied. Then it must take
+/// a new writer id and make its draft anew, for its names may be taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Watermark {
+    /// The counter after the writer's highest record.
+    pub records: u64,
+    /// The number after the writer's highest pack or piece.
+    pub packs: u64,
+}
+
+impl Base {
+    /// Returns how far the store speaks of a writer.
+    pub fn watermark(&self, writer: WriterId) -> Watermark {
+        let segments = self.segments.iter().map(|segment| segment.number);
+        let pieces = self.tail.iter().map(|tail| tail.piece.number());
+        let own = segments
+            .chain(pieces)
+            .filter(|number| number.writer == writer)
+            .map(|number| number.n.saturating_add(1));
+        Watermark {
+            records: self.state.next_counter(writer),
+            packs: own.chain([self.state.next_pack(writer)]).max().unwrap_or(0),
+        }
+    }
+}
+
+impl Watermark {
+    /// Returns whether this is beyond `known` in any way.
+    pub const fn is_beyond(&self, known: &Self) -> bool {
+        self.records > known.records || self.packs > known.packs
+    }
 }
 
 /// What a commit is to add.
@@ -231,33 +268,37 @@ fn spill(next: &mut Base, writer: &SegmentWriter<'_>, sealing: &mut impl Sealing
             inputs.extend(batch.into_records(last.sequence));
         }
     }
-    let mut added = Vec::new();
     if pieces.iter().any(|tail| !tail.piece.entries().is_empty()) {
         let number = sealing.next_pack();
         let mut builder = PackBuilder::new(number, PackKind::Data);
+        let mut moves = Vec::new();
         for tail in &pieces {
             let from = tail.piece.number();
             for (index, chunk) in (0..).zip(tail.piece.chunks()) {
                 let to = push_once(&mut builder, chunk);
-                let from = crate::name::ChunkRef { pack: from, index };
-                added.extend(prune::moved(&[from], number, to));
+                moves.extend(prune::moved(&[ChunkRef { pack: from, index }], number, to));
             }
         }
+        let add = |next: &mut Base, inputs: &mut Vec<_>, id, record: Record| {
+            let sequence = next.sequence;
+            next.state.apply(Stamp { sequence, id }, record.clone());
+            inputs.push((Stamp { sequence, id }, record));
+        };
+        for record in moves {
+            add(next, &mut inputs, sealing.next_record(), record);
+        }
+        let repeat = repeated(next, &pieces, &inputs, number);
+        builder
+            .set_records(repeat.encode())
+            .expect("the records of a tail of 8 KiB fit any pack");
         for (channel, reference) in sealing.seal(builder) {
-            added.push(Record::Pack {
+            let record = Record::Pack {
                 number,
                 channel,
                 reference,
-            });
+            };
+            add(next, &mut inputs, sealing.next_record(), record);
         }
-    }
-    for record in added {
-        let stamp = Stamp {
-            sequence: next.sequence,
-            id: sealing.next_record(),
-        };
-        next.state.apply(stamp, record.clone());
-        inputs.push((stamp, record));
     }
     let survivors = replace(&mut next.state, inputs);
     let numbers = write_segments(survivors, writer, sealing);
@@ -267,6 +308,34 @@ fn spill(next: &mut Base, writer: &SegmentWriter<'_>, sealing: &mut impl Sealing
             sequence: next.sequence,
             level: 0,
         }));
+}
+
+/// Returns what the pack `number`, which the chunks of `pieces` move into, repeats of the journal.
+///
+/// As a rule only records that spill along refer to the tail's chunks. Where others do, by dedup, the whole state is looked over.
+fn repeated(
+    next: &Base,
+    pieces: &[TailPiece],
+    inputs: &[(Stamp, Record)],
+    number: PackNumber,
+) -> Repeat {
+    let state = &next.state;
+    let named_outside = pieces.iter().any(|tail| {
+        let here = inputs.iter().filter(|(_, record)| match record {
+            Record::File { content, .. } => {
+                let mut extents = content.extents().iter();
+                extents.any(|extent| extent.first.pack == tail.piece.number())
+            }
+            _ => false,
+        });
+        u64::from(state.times_named(tail.piece.number())) > here.count() as u64
+    });
+    let ends_here = |chunk: ChunkRef| chunk.pack == number;
+    if named_outside {
+        Repeat::of_moved(state, next.sequence, ends_here)
+    } else {
+        Repeat::of_records(state, next.sequence, inputs, ends_here)
+    }
 }
 
 /// Merges `inputs`, which are in `state`, and makes `state` that of what goes on.

@@ -270,7 +270,8 @@ impl State {
         &self.records
     }
 
-    /// Returns the counter after the highest of `writer`'s known records, 0 if none is known.
+    /// Returns the counter after the highest that any record of `writer`'s has or had, as far as anything still speaks of it; 0 if
+    /// nothing does.
     ///
     /// A client that finds this beyond its own next counter has been restored from an image and must take a new writer id.
     pub fn next_counter(&self, writer: WriterId) -> u64 {
@@ -279,10 +280,29 @@ impl State {
             writer,
             counter: u64::MAX,
         };
-        self.records
-            .range(first..=last)
-            .next_back()
-            .map_or(0, |(id, _)| id.counter.saturating_add(1))
+        let known = self.records.range(first..=last).next_back();
+        // A dropped id outlives its record for a while: a new record under that name would be dropped from birth.
+        let dropped = self.dropped.range(first..=last).next_back();
+        let highest = known.map(|(id, _)| id).max(dropped.map(|(id, _)| id));
+        highest.map_or(0, |id| id.counter.saturating_add(1))
+    }
+
+    /// Returns the number after the highest of `writer`'s packs that any record speaks of; 0 if none does. Segments and pieces of the tail
+    /// are the commit's to tell.
+    pub fn next_pack(&self, writer: WriterId) -> u64 {
+        let moves = self.moves().flat_map(|(_, from, to)| [from.pack, to.pack]);
+        let dictionaries = self.dictionaries().map(|(_, known)| known.chunk.pack);
+        let all = self
+            .packs
+            .keys()
+            .map(|(number, _)| *number)
+            .chain(self.named.keys().copied())
+            .chain(moves)
+            .chain(dictionaries);
+        all.filter(|number| number.writer == writer)
+            .map(|number| number.n.saturating_add(1))
+            .max()
+            .unwrap_or(0)
     }
 
     /// Returns the layout epoch and the layout's channels, the first one first.
@@ -367,7 +387,7 @@ impl State {
     }
 
     /// Returns how many revisions name a pack as they were written.
-    pub(super) fn times_named(&self, number: PackNumber) -> u32 {
+    pub(crate) fn times_named(&self, number: PackNumber) -> u32 {
         self.named.get(&number).copied().unwrap_or(0)
     }
 

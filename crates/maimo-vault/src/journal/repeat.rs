@@ -1,0 +1,163 @@
+//! [`Repeat`]: records that a data pack repeats, so that packs alone rebuild files when the journal is lost.
+//!
+//! A pack repeats the records of the files whose last chunk was sealed into it; a pack that chunks were moved into, those of all kept files
+//! that have any of them, references turned. Of several copies of one record the one sealed last is right, hence `as_of`.
+//!
+//! What packs cannot tell: a file all of whose chunks were known when it was stored (a copy, a rename) sealed nothing that could
+//! repeat it; and events, runs and policies are the journal's alone.
+
+use std::collections::BTreeMap;
+
+use maimo_core::codec::{ParseError, Put, Reader};
+
+use super::{
+    batch::{Batch, Stamp},
+    record::{ChunkExtent, Content, Record},
+    state::{Entry, State},
+};
+use crate::name::{ChunkRef, PackNumber, RecordId};
+
+/// Records as they read when a pack was sealed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Repeat {
+    /// The store sequence that the pack was sealed for.
+    pub as_of: u64,
+    /// The records, file records only.
+    pub batch: Batch,
+}
+
+impl Repeat {
+    /// Encodes the sequence as a varint, then the batch.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        out.put_varint(self.as_of);
+        out.put(&self.batch.encode());
+        out
+    }
+
+    /// Reads what a pack's table holds; nothing where that is empty.
+    pub fn parse(bytes: &[u8]) -> Result<Option<Self>, ParseError> {
+        if bytes.is_empty() {
+            return Ok(None);
+        }
+        let mut reader = Reader::new(bytes);
+        let as_of = reader.varint("sequence of repeated records")?;
+        let batch = Batch::parse(reader.take(reader.remaining(), "repeated records")?)?;
+        Ok(Some(Self { as_of, batch }))
+    }
+
+    /// Returns the kept file records of `state` that name any chunk `moved` says yes to, references turned to where the chunks are now.
+    pub fn of_moved(state: &State, as_of: u64, moved: impl Fn(ChunkRef) -> bool) -> Self {
+        let mut records = Vec::new();
+        for ((source, path), entries) in state.paths() {
+            for (stamp, entry) in entries {
+                let Entry::Revision { metadata, content } = entry else {
+                    continue;
+                };
+                if let Some(content) = turned(state, stamp.id, content, &moved) {
+                    let record = Record::File {
+                        source: *source,
+                        path: path.clone(),
+                        metadata: metadata.clone(),
+                        content,
+                    };
+                    records.push((*stamp, record));
+                }
+            }
+        }
+        Self {
+            as_of,
+            batch: Batch::new(records),
+        }
+    }
+
+    /// As [`Self::of_moved`], where the only records that name such chunks are among `records`.
+    pub fn of_records(
+        state: &State,
+        as_of: u64,
+        records: &[(Stamp, Record)],
+        moved: impl Fn(ChunkRef) -> bool,
+    ) -> Self {
+        let records = records.iter().filter_map(|(stamp, record)| {
+            let mut record = record.clone();
+            if let Record::File { content, .. } = &mut record {
+                *content = turned(state, stamp.id, content, &moved)?;
+                Some((*stamp, record))
+            } else {
+                None
+            }
+        });
+        Self {
+            as_of,
+            batch: Batch::new(records.collect()),
+        }
+    }
+
+    /// Returns the records of a store's new files that end in the pack `number`, as they go into its table.
+    pub fn of_new<'a>(
+        files: impl IntoIterator<Item = &'a (RecordId, Record)>,
+        number: PackNumber,
+        as_of: u64,
+    ) -> Self {
+        let ends_here = |record: &Record| match record {
+            Record::File { content, .. } => {
+                let last = content.extents().last();
+                last.is_some_and(|extent| extent.first.pack == number)
+            }
+            _ => false,
+        };
+        let records = files
+            .into_iter()
+            .filter(|(_, record)| ends_here(record))
+            .map(|(id, record)| {
+                let stamp = Stamp {
+                    sequence: as_of,
+                    id: *id,
+                };
+                (stamp, record.clone())
+            });
+        Self {
+            as_of,
+            batch: Batch::new(records.collect()),
+        }
+    }
+}
+
+/// Returns a kept revision's content with references turned, if it has any chunk that `moved` says yes to.
+fn turned(
+    state: &State,
+    id: RecordId,
+    content: &Content,
+    moved: impl Fn(ChunkRef) -> bool,
+) -> Option<Content> {
+    let chunks: Vec<ChunkRef> = state.resolve_all(content.extents()).collect();
+    if !state.is_kept(id) || !chunks.iter().any(|chunk| moved(*chunk)) {
+        return None;
+    }
+    let mut content = content.clone();
+    if let Content::Regular {
+        chunks: extents, ..
+    } = &mut content
+    {
+        *extents = ChunkExtent::join(chunks);
+    }
+    Some(content)
+}
+
+/// Rebuilds what packs alone tell: every file record that any of them repeats, in its last copy.
+pub fn rebuild(repeats: impl IntoIterator<Item = Repeat>) -> State {
+    let mut last: BTreeMap<RecordId, (u64, Stamp, Record)> = BTreeMap::new();
+    for Repeat { as_of, batch } in repeats {
+        for (stamp, record) in batch.into_records(as_of) {
+            let known = last.get(&stamp.id).map(|(known, ..)| *known);
+            if known.is_none_or(|known| known < as_of) {
+                last.insert(stamp.id, (as_of, stamp, record));
+            }
+        }
+    }
+    let mut state = State::default();
+    for (_, stamp, record) in last.into_values() {
+        state.apply(stamp, record);
+    }
+    state
+}
