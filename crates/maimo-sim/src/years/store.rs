@@ -450,7 +450,7 @@ impl Store {
             .map(|segment| {
                 let length = self.view.segments[&segment.number].length;
                 let records = self.records_in(*segment);
-                (segment.number, judge.weigh(segment.level, length, &records))
+                (segment.number, judge.weigh(segment.level, length, records))
             })
             .collect();
     }

@@ -146,18 +146,16 @@ impl<'a> Judge<'a> {
     }
 
     /// Weighs a segment: of its pack's `length` bytes, those are dead that the dead among its `records` make up as they are encoded.
-    pub fn weigh(&self, level: u8, length: u64, records: &[(Stamp, Record)]) -> SegmentWeight {
-        let encoded = |records: &[(Stamp, Record)]| {
-            let bytes = Batch::new(records.to_vec()).encode().len();
-            u128::from(bytes as u64)
-        };
-        let dead: Vec<_> = records
-            .iter()
-            .filter(|(stamp, record)| self.is_dead(*stamp, record))
-            .cloned()
-            .collect();
-        let share = if dead.is_empty() { 0 } else { encoded(&dead) };
-        let dead = u128::from(length) * share / encoded(records).max(1);
+    pub fn weigh(&self, level: u8, length: u64, records: Vec<(Stamp, Record)>) -> SegmentWeight {
+        let (dead, living): (Vec<_>, Vec<_>) = records
+            .into_iter()
+            .partition(|(stamp, record)| self.is_dead(*stamp, record));
+        let [dead, living] = [dead, living].map(|records| {
+            let is_empty = records.is_empty();
+            let encoded = Batch::new(records).encode().len() as u64;
+            if is_empty { 0 } else { u128::from(encoded) }
+        });
+        let dead = u128::from(length) * dead / (dead + living).max(1);
         SegmentWeight {
             level,
             length,

@@ -519,7 +519,7 @@ fn a_segment_weighs_its_dead_records_by_what_they_take() {
         let mut log = log.clone();
         log.push((at(99), Record::Dropped { ids }));
         let state = replay(&log);
-        Judge::new(&state).weigh(2, 8192, &log[..8])
+        Judge::new(&state).weigh(2, 8192, log[..8].to_vec())
     };
     assert_eq!(
         (drop(0..0).level, drop(0..0).length, drop(0..0).dead),
