@@ -39,7 +39,7 @@ pub struct Scale {
 impl Scale {
     /// Returns the scale of whole years, cut short to so many days.
     ///
-    /// The store of tiny files stands for one ten times as large, so the waste that is allowed in any store is a tenth too.
+    /// The store of tiny files stands for one ten times as large.
     pub const fn of_days(days: u64) -> Self {
         Self {
             home: home::Scale {
@@ -50,7 +50,7 @@ impl Scale {
             tiny: tiny::Scale {
                 files: 200_000,
                 days,
-                waste_floor: 64 * 1024 * 1024 / 10,
+                likeness: 10,
             },
             minutely_days: days,
             fresh_files: 1_000_000,

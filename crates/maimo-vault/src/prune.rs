@@ -226,6 +226,9 @@ impl Default for RewriteRules {
     }
 }
 
+/// How many bytes of sealed chunks one commit writes again at most: with tables, records and segments a step stays within 16 MiB.
+pub const REWRITE_STEP_BYTES: u64 = 12 * 1024 * 1024;
+
 /// What to write again, and what for.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Rewrite {

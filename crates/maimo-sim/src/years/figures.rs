@@ -50,6 +50,8 @@ pub struct Figures {
     pub requests: Spread,
     /// Content stored for the first time, compressed and sealed.
     pub content: u64,
+    /// The data packs that content was stored in at first: tables and repeated records included.
+    pub first_packs: u64,
     /// All data packs uploaded.
     pub data_uploaded: u64,
     /// Living groups of data packs at the end.

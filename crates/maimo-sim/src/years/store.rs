@@ -33,7 +33,7 @@ use maimo_vault::{
     name::{ChunkId, ChunkRef, ChunkType, Domain, PackNumber, RecordId, SourceId, WriterId},
     pack::{FramedChunk, PackBuilder, PackKind, PackLayout, Piece},
     path::StorePath,
-    prune::{Drops, Rewrite, RewriteRules, Waste, moved, target},
+    prune::{Drops, REWRITE_STEP_BYTES, Rewrite, RewriteRules, Waste, moved, target},
 };
 
 use super::{
@@ -44,8 +44,6 @@ use super::{
 
 /// How much content a first store commits at a time, in bytes.
 const STEP_BYTES: u64 = 1 << 30;
-/// How much a rewriting commit writes, in bytes: a step may be 16 MiB with all it takes.
-const REWRITE_BYTES: u64 = 15 * 1024 * 1024;
 /// What one put carries of a pack, in bytes.
 const PUT_BYTES: u64 = 1024 * 1024;
 
@@ -298,7 +296,7 @@ impl Store {
             for chunk in &rewrite.chunks {
                 let length = self.entry_of(*chunk).frame_length + 32;
                 if left < u64::from(length) {
-                    left = REWRITE_BYTES;
+                    left = REWRITE_STEP_BYTES;
                     steps.push(Vec::new());
                 }
                 left -= u64::from(length);
@@ -625,6 +623,9 @@ impl Store {
             let length = upload.reference.length;
             if upload.kind == PackKind::Data {
                 figures.data_uploaded += length;
+                if upload.purpose != Purpose::Rewrite {
+                    figures.first_packs += length;
+                }
             }
             if upload.purpose != Purpose::Content {
                 bytes += length;

@@ -198,15 +198,11 @@ impl fmt::Display for Table {
         writeln!(
             f,
             "home folder: {} files, {} days, a store and a prune a day, Zipf's law over {} edits a day\n\
-             tiny files: {} files of 100 to 4,000 bytes, {} days, a store a day (0.5 to 0.9 % change), a prune a week, waste floor {} MiB\n\
+             tiny files: {} files of 100 to 4,000 bytes, {} days, a store a day (0.5 to 0.9 % change), a prune a week,\n\
+             \x20 the likeness of a store {} times as large: waste floor and small packs are scaled with it\n\
              minutely daemon: {minutely_days} days, 30 files, a store a minute, a prune a day\n\
              one device, one channel, no faults; a figure is of the bytes and requests of a commit beyond new content's own packs\n",
-            home.files,
-            home.days,
-            home.edits,
-            tiny.files,
-            tiny.days,
-            mib(tiny.waste_floor),
+            home.files, home.days, home.edits, tiny.files, tiny.days, tiny.likeness,
         )?;
         writeln!(
             f,

@@ -11,7 +11,7 @@ fn small() -> Table {
         tiny: tiny::Scale {
             files: 6000,
             days: 70,
-            waste_floor: 0,
+            likeness: 333,
         },
         minutely_days: 3,
         fresh_files: 20_000,

@@ -21,8 +21,9 @@ pub struct Scale {
     pub files: usize,
     /// How many days are simulated.
     pub days: u64,
-    /// The rules allow so much waste in any store, in bytes: set in proportion where the store is a small likeness of a large one.
-    pub waste_floor: u64,
+    /// How many times larger the store is that this one is the likeness of: what the rules allow in bytes, whatever the store, is
+    /// divided by it, as a day's packs are.
+    pub likeness: u64,
 }
 
 /// What a dictionary makes of a chunk, in percent.
@@ -31,9 +32,11 @@ const FRAME_PERCENT: u64 = 28;
 pub(super) fn year(seed: u64, scale: Scale) -> Figures {
     let mut chance = Chance::new(seed);
     let begin = Timestamp(BEGIN_MS + 3 * 3_600_000);
+    let shipped = RewriteRules::default();
     let rules = RewriteRules {
-        waste_floor_bytes: scale.waste_floor,
-        ..RewriteRules::default()
+        waste_floor_bytes: shipped.waste_floor_bytes / scale.likeness,
+        small_bytes: shipped.small_bytes / scale.likeness,
+        ..shipped
     };
     let mut store = Store::new(seed ^ 1, begin, rules);
     let mut named = 0;
