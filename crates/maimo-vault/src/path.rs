@@ -146,6 +146,15 @@ impl StorePath {
             found: found as u64,
             max: max as u64,
         };
+        if let Prefix::Windows(prefix) = &self.prefix
+            && prefix.len() > Self::COMPONENT_BYTES_MAX
+        {
+            return Err(too_large(
+                "path prefix",
+                prefix.len(),
+                Self::COMPONENT_BYTES_MAX,
+            ));
+        }
         if self.components.len() > Self::COMPONENTS_MAX {
             return Err(too_large(
                 "path components",
@@ -246,6 +255,13 @@ mod tests {
         }
         assert!(StorePath::new(Prefix::Unix, vec![b"a\\b".to_vec()]).is_ok());
         assert!(StorePath::new(Prefix::Windows(b"C:".to_vec()), vec![b"a\\b".to_vec()]).is_err());
+    }
+
+    #[test]
+    fn a_prefix_that_no_parser_takes_cannot_be_made() {
+        let prefix = |length| StorePath::new(Prefix::Windows(vec![b'x'; length]), Vec::new());
+        assert!(prefix(StorePath::COMPONENT_BYTES_MAX).is_ok());
+        assert!(prefix(StorePath::COMPONENT_BYTES_MAX + 1).is_err());
     }
 
     #[test]
