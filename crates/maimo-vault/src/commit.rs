@@ -4,6 +4,8 @@
 //! the channel's: where its journal segments are. Between them stands the *tail*, the newest records and small chunks, which make a
 //! small change one request. All of it is sealed anew for each channel, as equal bytes would link them.
 
+use std::collections::BTreeSet;
+
 use maimo_core::{
     codec::{Extensions, ObjectType, ParseError, Prelude, Put, Reader},
     error::{Classify, ErrorKind, Retry},
@@ -98,6 +100,9 @@ impl StorePart {
         let mut parents = Vec::with_capacity(count);
         for _ in 0..count {
             parents.push(CommitName(r.array("parent")?));
+        }
+        if parents.len() == 2 && parents[0] == parents[1] {
+            return Err(ParseError::Invalid { what: "parents" });
         }
         if sequence == 0 || (sequence == 1) != parents.is_empty() {
             return Err(ParseError::Invalid {
@@ -314,6 +319,16 @@ impl Commit {
 
     fn parse(r: &mut Reader<'_>) -> Result<Self, ParseError> {
         let store = StorePart::parse(r)?;
+        // Neither is the future's, nor does it stand for "this one" as it does in a batch.
+        let sequence = |r: &mut Reader<'_>, what| match r.varint_max(store.sequence, what)? {
+            0 => Err(ParseError::Invalid { what }),
+            sequence => Ok(sequence),
+        };
+        let mut numbers = BTreeSet::new();
+        let mut first = |number, what| {
+            let is_new = numbers.insert(number);
+            is_new.then_some(()).ok_or(ParseError::Invalid { what })
+        };
         let count = r.count(SEGMENTS_MAX, 52, "segments")?;
         let mut journal = Vec::with_capacity(count);
         for _ in 0..count {
@@ -322,17 +337,19 @@ impl Commit {
                     writer: WriterId::parse(r)?,
                     n: r.varint("segment")?,
                 },
-                sequence: r.varint("segment")?,
+                sequence: sequence(r, "segment")?,
                 level: r.u8("segment")?,
             };
+            first(segment.number, "segment that stands twice")?;
             let reference = ObjectRef::parse(r, PACK_BYTES_MAX, "segment")?;
             journal.push((segment, reference));
         }
         let count = r.count(TAIL_BYTES_MAX as u64, 2, "tail")?;
         let mut tail = Vec::with_capacity(count);
         for _ in 0..count {
-            let sequence = r.varint("tail piece")?;
+            let sequence = sequence(r, "tail piece")?;
             let piece = Piece::parse(r.bytes(TAIL_BYTES_MAX, "tail piece")?)?;
+            first(piece.number(), "tail piece that stands twice")?;
             tail.push(TailPiece { sequence, piece });
         }
         if Self::tail_bytes(&tail) > TAIL_BYTES_MAX {

@@ -35,7 +35,7 @@ fn commit(segments: u64, witnesses: u8) -> Commit {
                 let number = PackNumber { writer, n };
                 let segment = Segment {
                     number,
-                    sequence: n,
+                    sequence: 1 + n % 7,
                     level: 1,
                 };
                 let root = RootHash([5; 32]);
@@ -44,7 +44,7 @@ fn commit(segments: u64, witnesses: u8) -> Commit {
             .collect(),
         tail: vec![TailPiece {
             sequence: 7,
-            piece: Piece::new(PackNumber { writer, n: 99 }),
+            piece: Piece::new(PackNumber { writer, n: 9999 }),
         }],
         extensions: Extensions::default(),
     }
@@ -142,4 +142,25 @@ fn what_opens_must_still_be_canonical() {
     let mut body = Vec::new();
     first.encode(&mut body);
     assert!(open(&sealed(body, padding)).is_err());
+}
+
+#[test]
+fn a_segment_or_piece_listed_twice_or_out_of_the_stores_time_is_refused() {
+    let open = |change: fn(&mut Commit)| {
+        let mut commit = commit(2, 1);
+        change(&mut commit);
+        let sealed = commit.seal(&keys(1).commit, &mut rng()).unwrap();
+        Commit::open(&sealed, &keys(1).commit)
+    };
+    assert!(open(|_| {}).is_ok());
+    assert!(open(|commit| commit.journal[1].0.number = commit.journal[0].0.number).is_err());
+    assert!(open(|commit| commit.tail.push(commit.tail[0].clone())).is_err());
+    assert!(open(|commit| commit.tail[0].piece = Piece::new(commit.journal[0].0.number)).is_err());
+    assert!(open(|commit| commit.journal[0].0.sequence = 7).is_ok());
+    assert!(open(|commit| commit.journal[0].0.sequence = 8).is_err());
+    assert!(open(|commit| commit.journal[0].0.sequence = 0).is_err());
+    assert!(open(|commit| commit.tail[0].sequence = 8).is_err());
+    assert!(open(|commit| commit.tail[0].sequence = 0).is_err());
+    assert!(open(|commit| commit.store.parents.push(CommitName([2; 32]))).is_err());
+    assert!(open(|commit| commit.store.parents.push(CommitName([1; 32]))).is_ok());
 }
