@@ -10,7 +10,10 @@ use maimo_core::{
     id::ChannelId,
 };
 
-use crate::name::{ChunkRef, PackNumber, RecordId, SourceId, WriterId};
+use crate::{
+    name::{ChunkRef, PackNumber, RecordId, SourceId, WriterId},
+    pack::CHUNKS_PER_PACK_MAX,
+};
 
 /// The longest table of one kind.
 const NAMES_MAX: u64 = 4096;
@@ -186,7 +189,7 @@ impl NameTable {
 
     pub(super) fn read_chunk(&self, r: &mut Reader<'_>) -> Result<ChunkRef, ParseError> {
         let pack = self.read_pack(r)?;
-        let index = r.varint_max(u32::MAX.into(), "chunk index")?;
+        let index = r.varint_max(CHUNKS_PER_PACK_MAX as u64 - 1, "chunk index")?;
         Ok(ChunkRef {
             pack,
             index: u32::try_from(index).unwrap_or(u32::MAX),

@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     name::{ChunkId, ChunkRef, Domain, PackNumber, RecordId, SourceId},
+    pack::CHUNKS_PER_PACK_MAX,
     path::StorePath,
     retention::Policy,
 };
@@ -247,8 +248,9 @@ const ADDRESSES_MAX: u64 = 16;
 const CHANNELS_MAX: u64 = 32;
 /// How many ids one `Dropped` record may hold.
 pub const DROPPED_MAX: usize = 4096;
-/// How many chunks one extent or `Moved` record may span.
-const COUNT_MAX: u64 = 1 << 24;
+/// How long one extent or `Moved` record may be: a pack's chunks. So nothing it names is beyond a pack's table, and who walks it is not
+/// made to walk further.
+const COUNT_MAX: u64 = CHUNKS_PER_PACK_MAX as u64;
 
 impl Record {
     /// The bit of a record's type byte that says: who does not know it must not go on.
@@ -425,23 +427,18 @@ impl Record {
             },
             0x82 => Self::Layout {
                 epoch: r.varint("layout epoch")?,
-                channels: {
-                    let count = r.count(CHANNELS_MAX, 1, "layout channels")?;
-                    (0..count)
-                        .map(|_| names.read_channel(r))
-                        .collect::<Result<_, _>>()?
-                },
+                channels: parse_layout(names, r)?,
             },
             0x83 => Self::Pack {
                 number: names.read_pack(r)?,
                 channel: names.read_channel(r)?,
                 reference: ObjectRef::parse(r, PACK_BYTES_MAX, "pack reference")?,
             },
-            0x84 => Self::Moved {
-                from: names.read_chunk(r)?,
-                to: names.read_chunk(r)?,
-                count: parse_count(r, "moved chunks")?,
-            },
+            0x84 => {
+                let (from, to) = (names.read_chunk(r)?, names.read_chunk(r)?);
+                let count = parse_count(r, from.index.max(to.index), "moved chunks")?;
+                Self::Moved { from, to, count }
+            }
             0x85 => Self::RunBegin {
                 source: names.read_source(r)?,
                 time: r.varint("time")?,
@@ -569,7 +566,7 @@ impl Content {
                     let first = names.read_chunk(r)?;
                     let extent = ChunkExtent {
                         first,
-                        count: parse_count(r, "chunks of an extent")?,
+                        count: parse_count(r, first.index, "chunks of an extent")?,
                     };
                     if chunks.last().is_some_and(|last| last.goes_on_with(first)) {
                         return Err(ParseError::NotCanonical {
@@ -600,6 +597,21 @@ impl Content {
             }
         })
     }
+}
+
+fn parse_layout(names: &NameTable, r: &mut Reader<'_>) -> Result<Vec<ChannelId>, ParseError> {
+    let what = "layout channels";
+    let count = r.count(CHANNELS_MAX, 1, what)?;
+    let mut channels = Vec::with_capacity(count);
+    for _ in 0..count {
+        let channel = names.read_channel(r)?;
+        // At most `CHANNELS_MAX` are looked through.
+        if channels.contains(&channel) {
+            return Err(ParseError::Invalid { what });
+        }
+        channels.push(channel);
+    }
+    Ok(channels)
 }
 
 fn parse_dropped(names: &NameTable, r: &mut Reader<'_>) -> Result<Vec<RecordId>, ParseError> {
@@ -641,8 +653,9 @@ fn parse_u32(r: &mut Reader<'_>, what: &'static str) -> Result<u32, ParseError> 
     Ok(u32::try_from(value).unwrap_or(u32::MAX))
 }
 
-fn parse_count(r: &mut Reader<'_>, what: &'static str) -> Result<u32, ParseError> {
-    let count = r.varint_max(COUNT_MAX, what)?;
+/// Reads how many chunks follow from the one at `first` on: at least one, and none beyond a pack's last.
+fn parse_count(r: &mut Reader<'_>, first: u32, what: &'static str) -> Result<u32, ParseError> {
+    let count = r.varint_max(COUNT_MAX.saturating_sub(first.into()), what)?;
     if count == 0 {
         return Err(ParseError::Invalid { what });
     }

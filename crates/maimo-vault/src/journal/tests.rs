@@ -627,3 +627,48 @@ fn segments_merge_sixteen_of_a_level_and_by_what_died_in_them() {
     full[5].dead = 1 << 20;
     assert_eq!(plan(&full), Some(vec![4]));
 }
+
+fn one(record: Record) -> Vec<u8> {
+    let stamp = Stamp {
+        sequence: 1,
+        id: id(0),
+    };
+    Batch::new(vec![(stamp, record)]).encode()
+}
+
+#[test]
+fn a_reference_beyond_a_packs_last_chunk_is_refused() {
+    let extent = |index, count| {
+        let first = chunk(1, index);
+        let mut record = file(1, vec![first]);
+        if let Record::File {
+            content: Content::Regular { chunks, .. },
+            ..
+        } = &mut record
+        {
+            *chunks = vec![ChunkExtent { first, count }];
+        }
+        Batch::parse(&one(record))
+    };
+    assert!(extent(65_535, 1).is_ok());
+    assert!(extent(0, 65_536).is_ok());
+    assert!(extent(65_536, 1).is_err());
+    assert!(extent(65_535, 2).is_err());
+    let moved = |from, to, count| {
+        let (from, to) = (chunk(1, from), chunk(2, to));
+        Batch::parse(&one(Record::Moved { from, to, count }))
+    };
+    assert!(moved(1, 0, 65_535).is_ok());
+    assert!(moved(2, 0, 65_535).is_err());
+    assert!(moved(0, 2, 65_535).is_err());
+}
+
+#[test]
+fn a_layout_that_names_a_channel_twice_is_refused() {
+    let layout = |channels: &[u8]| {
+        let channels = channels.iter().map(|n| ChannelId([*n; 32])).collect();
+        Batch::parse(&one(Record::Layout { epoch: 1, channels }))
+    };
+    assert!(layout(&[2, 1]).is_ok());
+    assert!(layout(&[2, 1, 2]).is_err());
+}
