@@ -29,6 +29,9 @@ pub struct Batch {
 
 /// How long an encoded batch may be: a chunk of a segment.
 pub const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// How many records a batch may hold. More than the shortest records of regular files that fit one; what it bounds is the memory that records of a
+/// few bytes take once they are read.
+pub const RECORDS_MAX: usize = 1 << 17;
 /// How long one record's body may be: a file of 2^20 extents at most.
 const BODY_BYTES_MAX: usize = BATCH_BYTES_MAX;
 
@@ -102,7 +105,7 @@ impl Batch {
         let mut reader = Reader::new(bytes);
         let r = &mut reader;
         let names = NameTable::parse(r)?;
-        let groups = r.count(u64::MAX, 6, "groups of records")?;
+        let groups = r.count(RECORDS_MAX as u64, 6, "groups of records")?;
         let mut records: Vec<(Stamp, Record)> = Vec::new();
         let mut last_group: Option<(u64, WriterId)> = None;
         let mut previous = None;
@@ -115,7 +118,8 @@ impl Batch {
                 });
             }
             last_group = Some((sequence, writer));
-            let count = r.count(u64::MAX, 3, "records")?;
+            let left = RECORDS_MAX.saturating_sub(records.len());
+            let count = r.count(left as u64, 3, "records")?;
             if count == 0 {
                 return Err(ParseError::NotCanonical {
                     what: "record group",
@@ -154,10 +158,15 @@ impl Batch {
     }
 }
 
+/// What a record is taken to need beside its body: more than it does, unless its names are many.
+const RECORD_ESTIMATE_BYTES: usize = 16;
+const _: () = assert!(BATCH_BYTES_MAX / 2 / RECORD_ESTIMATE_BYTES <= RECORDS_MAX);
+
 /// Cuts records into batches whose encodings stay near `bytes`, in order.
 ///
 /// The cut looks at a running estimate (records encoded alone), which errs on the large side, so no batch passes [`BATCH_BYTES_MAX`] while
-/// `bytes` is at most half of it and no single record is longer than that half.
+/// `bytes` is at most half of it and no single record is longer than that half. Nor then [`RECORDS_MAX`]: each record is estimated at 16 bytes
+/// or more.
 pub fn cut(records: Vec<(Stamp, Record)>, bytes: usize) -> Vec<Batch> {
     let mut batches = Vec::new();
     let mut open = Vec::new();
@@ -165,7 +174,7 @@ pub fn cut(records: Vec<(Stamp, Record)>, bytes: usize) -> Vec<Batch> {
     for (stamp, record) in records {
         let mut body = Vec::new();
         record.encode_body(&mut Names::default(), None, &mut body);
-        let length = body.len() + 16;
+        let length = body.len() + RECORD_ESTIMATE_BYTES;
         if !open.is_empty() && estimate + length > bytes {
             batches.push(Batch::new(core::mem::take(&mut open)));
             estimate = 0;

@@ -6,7 +6,7 @@ use maimo_core::{id::ChannelId, reference::ObjectRef};
 use proptest::prelude::*;
 
 use super::{
-    batch::{Batch, Stamp, cut},
+    batch::{Batch, RECORDS_MAX, Stamp, cut},
     merge::{FAN_IN, Judge, SegmentWeight, plan},
     metadata::{FileTime, Metadata},
     record::{ChunkExtent, Content, PathEvent, Record},
@@ -671,4 +671,24 @@ fn a_layout_that_names_a_channel_twice_is_refused() {
     };
     assert!(layout(&[2, 1]).is_ok());
     assert!(layout(&[2, 1, 2]).is_err());
+}
+
+#[test]
+fn more_records_than_a_batch_may_hold_are_refused_however_short() {
+    let batch = |count: usize| {
+        let records = (0..count).map(|counter| {
+            let stamp = Stamp {
+                sequence: 1,
+                id: id(counter as u64),
+            };
+            let record = Record::Unknown {
+                kind: 1,
+                body: Vec::new(),
+            };
+            (stamp, record)
+        });
+        Batch::parse(&Batch::new(records.collect()).encode())
+    };
+    assert!(batch(RECORDS_MAX).is_ok());
+    assert!(batch(RECORDS_MAX + 1).is_err());
 }
