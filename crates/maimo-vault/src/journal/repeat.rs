@@ -27,9 +27,12 @@ pub struct Repeat {
 }
 
 impl Repeat {
-    /// Encodes the sequence as a varint, then the batch.
+    /// Encodes the sequence as a varint, then the batch; nothing at all if there are no records.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
+        if self.batch.records().is_empty() {
+            return out;
+        }
         out.put_varint(self.as_of);
         out.put(&self.batch.encode());
         out
@@ -42,7 +45,17 @@ impl Repeat {
         }
         let mut reader = Reader::new(bytes);
         let as_of = reader.varint("sequence of repeated records")?;
-        let batch = Batch::parse(reader.take(reader.remaining(), "repeated records")?)?;
+        let what = "repeated records";
+        let batch = Batch::parse(reader.take(reader.remaining(), what)?)?;
+        if as_of == 0 || batch.records().is_empty() {
+            return Err(ParseError::NotCanonical { what });
+        }
+        // All else is the journal's alone: a copy of it in a pack would outlive what the journal says later.
+        let may_repeat =
+            |record: &Record| matches!(record, Record::File { .. } | Record::Unknown { .. });
+        if !batch.records().iter().all(|(_, record)| may_repeat(record)) {
+            return Err(ParseError::Invalid { what });
+        }
         Ok(Some(Self { as_of, batch }))
     }
 
@@ -160,4 +173,58 @@ pub fn rebuild(repeats: impl IntoIterator<Item = Repeat>) -> State {
         state.apply(stamp, record);
     }
     state
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        journal::record::PathEvent,
+        name::{SourceId, WriterId},
+        path::StorePath,
+    };
+
+    fn repeat(as_of: u64, record: Record) -> Repeat {
+        let writer = WriterId([1; 16]);
+        let id = RecordId { writer, counter: 0 };
+        Repeat {
+            as_of,
+            batch: Batch::new(vec![(Stamp { sequence: 1, id }, record)]),
+        }
+    }
+
+    fn folder() -> Record {
+        Record::File {
+            source: SourceId([2; 16]),
+            path: StorePath::unix("/a").unwrap(),
+            metadata: crate::journal::metadata::Metadata::default(),
+            content: Content::Folder,
+        }
+    }
+
+    #[test]
+    fn repeated_records_come_back_and_none_take_no_bytes() {
+        let one = repeat(4, folder());
+        assert_eq!(Repeat::parse(&one.encode()), Ok(Some(one.clone())));
+        let none = Repeat {
+            batch: Batch::default(),
+            ..one
+        };
+        assert_eq!(none.encode(), Vec::<u8>::new());
+        assert_eq!(Repeat::parse(&[]), Ok(None));
+        let mut empty = vec![4];
+        empty.extend(Batch::default().encode());
+        assert!(Repeat::parse(&empty).is_err());
+    }
+
+    #[test]
+    fn what_the_journal_alone_may_say_is_refused_in_a_pack() {
+        let gone = Record::Path {
+            source: SourceId([2; 16]),
+            path: StorePath::unix("/a").unwrap(),
+            event: PathEvent::Gone,
+        };
+        assert!(Repeat::parse(&repeat(4, gone).encode()).is_err());
+        assert!(Repeat::parse(&repeat(0, folder()).encode()).is_err());
+    }
 }
