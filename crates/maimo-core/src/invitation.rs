@@ -142,9 +142,9 @@ impl Classify for InvitationError {
 }
 
 /// How a grace without end is written.
-const ENDLESS_SECONDS: u64 = u64::MAX;
+pub const ENDLESS_SECONDS: u64 = u64::MAX;
 /// The longest grace that has an end: a thousand years. Longer ones would not fit the milliseconds of a date.
-const GRACE_SECONDS_MAX: u64 = 1000 * 366 * 24 * 3600;
+pub const GRACE_SECONDS_MAX: u64 = 1000 * 366 * 24 * 3600;
 
 impl Invitation {
     /// The longest invitation, in bytes: as text it fits a line.

@@ -30,8 +30,10 @@ pub const TAIL_BYTES_MAX: usize = 8 * 1024;
 pub const COMMIT_STEP_BYTES: usize = 512;
 /// How many segments a journal may have.
 pub const SEGMENTS_MAX: u64 = 1024;
-const WITNESSES_MAX: u64 = 32;
-const PARENTS_MAX: u64 = 2;
+/// How many channels a commit may bear witness of.
+pub const WITNESSES_MAX: u64 = 32;
+/// How many commits one may follow.
+pub const PARENTS_MAX: u64 = 2;
 
 /// What all channels' commits of one store sequence have in common.
 #[derive(Debug, Clone, PartialEq, Eq)]

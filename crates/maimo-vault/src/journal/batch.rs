@@ -5,6 +5,7 @@
 
 use maimo_core::codec::{ParseError, Put, Reader};
 
+pub use super::names::NAMES_MAX;
 use super::{
     names::{NameTable, Names},
     record::Record,

@@ -35,10 +35,12 @@ pub struct Metadata {
 const HAS_CREATED: u8 = 1;
 const HAS_XATTRS: u8 = 2;
 const IS_SPARSE: u8 = 4;
-const XATTRS_MAX: u64 = 256;
-/// Linux allows names of 255 bytes and values of 64 KiB.
-const XATTR_NAME_BYTES_MAX: usize = 255;
-const XATTR_VALUE_BYTES_MAX: usize = 64 * 1024;
+/// How many extended attributes a path may have.
+pub const XATTRS_MAX: u64 = 256;
+/// The longest name of an extended attribute, in bytes: as Linux has it.
+pub const XATTR_NAME_BYTES_MAX: usize = 255;
+/// The longest value of an extended attribute, in bytes: as Linux has it.
+pub const XATTR_VALUE_BYTES_MAX: usize = 64 * 1024;
 
 impl Metadata {
     pub(super) fn encode(&self, out: &mut Vec<u8>) {

@@ -15,8 +15,8 @@ use crate::{
     pack::CHUNKS_PER_PACK_MAX,
 };
 
-/// The longest table of one kind.
-const NAMES_MAX: u64 = 4096;
+/// How many names of one kind a batch may use.
+pub const NAMES_MAX: u64 = 4096;
 
 /// Gives indexes to names while a batch is encoded.
 #[derive(Default)]

@@ -240,12 +240,13 @@ impl Content {
 }
 
 /// How many extents a file may have: a 16 TiB file of 1 MiB chunks in 16 MiB packs.
-const EXTENTS_MAX: u64 = 1 << 20;
+pub const EXTENTS_MAX: u64 = 1 << 20;
 /// The longest text: a label, a pattern, an address.
-pub(super) const TEXT_BYTES_MAX: usize = 1024;
-const ADDRESSES_MAX: u64 = 16;
+pub const TEXT_BYTES_MAX: usize = 1024;
+/// How many addresses a channel record may hold.
+pub const ADDRESSES_MAX: u64 = 16;
 /// How many channels a layout may have.
-const CHANNELS_MAX: u64 = 32;
+pub const CHANNELS_MAX: u64 = 32;
 /// How many ids one `Dropped` record may hold.
 pub const DROPPED_MAX: usize = 4096;
 /// How long one extent or `Moved` record may be: a pack's chunks. So nothing it names is beyond a pack's table, and who walks it is not
