@@ -28,6 +28,7 @@ use crate::keys::{EPOCH, StoreKeys};
 pub mod evict;
 pub mod job;
 pub mod prune;
+pub mod repair;
 pub mod store;
 pub mod sync;
 
@@ -91,6 +92,8 @@ pub struct Cache {
     pub base: Base,
     /// The store's part of its commit; none before the first.
     pub store: Option<StorePart>,
+    /// The commit of another branch that the next one joins in.
+    pub joined: Option<StorePart>,
     /// What each channel shows.
     pub views: BTreeMap<ChannelId, ChannelView>,
     /// The store sequence that each channel shows.

@@ -1,6 +1,9 @@
 //! Random histories: whatever a seed makes of two devices, a few providers, a user, crashes and bad luck.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    panic::{AssertUnwindSafe, catch_unwind},
+};
 
 use maimo_vault::journal::state::Presence;
 
@@ -10,7 +13,7 @@ use crate::{
         job::{Job, Outcome, Purpose},
         path, store, sync,
     },
-    invariants,
+    faults, invariants,
     world::World,
 };
 
@@ -196,7 +199,11 @@ fn settle(world: &mut World, tally: &mut Tally) {
 }
 
 /// Runs a device's job to its end; false where there is no room.
-fn run(device: &mut Device, shared: &mut crate::world::Shared, tally: &mut Tally) -> bool {
+pub(crate) fn run(
+    device: &mut Device,
+    shared: &mut crate::world::Shared,
+    tally: &mut Tally,
+) -> bool {
     for _ in 0..400 {
         if device.home.job.is_none() {
             return true;
@@ -214,11 +221,7 @@ fn run(device: &mut Device, shared: &mut crate::world::Shared, tally: &mut Tally
     }
     panic!(
         "a job does not end: {:?}",
-        device
-            .home
-            .job
-            .as_ref()
-            .map(|job| (job.stage, job.purpose.clone()))
+        device.home.job.as_ref().map(|job| job.stage)
     );
 }
 
@@ -231,19 +234,31 @@ pub struct Broken {
     pub what: String,
 }
 
-/// Plays the histories of some seeds; stops at the first that breaks.
+/// Plays the honest histories of some seeds; stops at the first that breaks.
 pub fn play_all(seeds: impl IntoIterator<Item = u64>) -> Result<Tally, Broken> {
     let mut tally = Tally::default();
+    each(seeds, |seed| tally.add(play(seed)))?;
+    Ok(tally)
+}
+
+/// Plays the faulty histories of some seeds; stops at the first that breaks.
+pub fn play_all_faulty(seeds: impl IntoIterator<Item = u64>) -> Result<faults::Seen, Broken> {
+    let mut seen = faults::Seen::default();
+    each(seeds, |seed| seen.add(faults::play(seed)))?;
+    Ok(seen)
+}
+
+fn each(seeds: impl IntoIterator<Item = u64>, mut play: impl FnMut(u64)) -> Result<(), Broken> {
     for seed in seeds {
-        let played = std::panic::catch_unwind(|| play(seed));
-        tally.add(played.map_err(|panic| {
+        let played = catch_unwind(AssertUnwindSafe(|| play(seed)));
+        played.map_err(|panic| {
             let text = panic.downcast_ref::<String>().cloned();
             let what = text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
             Broken {
                 seed,
                 what: what.unwrap_or_default(),
             }
-        })?);
+        })?;
     }
-    Ok(tally)
+    Ok(())
 }

@@ -8,6 +8,7 @@
 
 pub mod audit_size;
 pub mod device;
+pub mod faults;
 pub mod history;
 pub mod invariants;
 pub mod keys;

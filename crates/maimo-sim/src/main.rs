@@ -7,12 +7,16 @@
 
 use std::process::ExitCode;
 
-use maimo_sim::{audit_size, years};
+use maimo_sim::{audit_size, history, years};
 
 const USAGE: &str = "usage: maimo-sim COMMAND
 
   years [DAYS]    three simulated years, or so many days of each, as a table
-  audits          what an audit of a tebibyte and of a pebibyte costs";
+  audits          what an audit of a tebibyte and of a pebibyte costs
+  histories SEED COUNT
+                  so many random histories of honest providers, from a seed on
+  faults SEED COUNT
+                  so many in which a provider loses bytes, is rolled back or forks";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -24,9 +28,32 @@ fn main() -> ExitCode {
             Err(_) => return usage(),
         },
         ["audits"] => audits(),
+        [kind @ ("histories" | "faults"), seed, count] => match (seed.parse(), count.parse()) {
+            (Ok(seed), Ok(count)) => return histories(kind, seed, count),
+            _ => return usage(),
+        },
         _ => return usage(),
     }
     ExitCode::SUCCESS
+}
+
+fn histories(kind: &str, seed: u64, count: u64) -> ExitCode {
+    let seeds = seed..seed.saturating_add(count);
+    let played = if kind == "faults" {
+        history::play_all_faulty(seeds).map(|seen| format!("{seen:?}"))
+    } else {
+        history::play_all(seeds).map(|tally| format!("{tally:?}"))
+    };
+    match played {
+        Ok(tally) => {
+            println!("{tally}");
+            ExitCode::SUCCESS
+        }
+        Err(broken) => {
+            eprintln!("seed {}: {}", broken.seed, broken.what);
+            ExitCode::FAILURE
+        }
+    }
 }
 
 fn usage() -> ExitCode {

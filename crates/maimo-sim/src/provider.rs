@@ -310,6 +310,13 @@ impl Provider {
         &self.disk.terms
     }
 
+    /// Loses a pack's file, as a failing disk would; the rows still speak of it.
+    pub fn lose(&mut self, pack: &ObjectRef) {
+        if let Some((_, file)) = self.disk.packs.get_mut(pack) {
+            file.bytes.clear();
+        }
+    }
+
     /// Flips a bit of a pack's group, as a failing disk would.
     pub fn damage(&mut self, pack: &ObjectRef, at: usize) {
         if let Some((_, file)) = self.disk.packs.get_mut(pack) {

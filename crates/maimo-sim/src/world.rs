@@ -51,6 +51,8 @@ pub struct Shared {
     pub admitted: BTreeSet<RecordId>,
     /// Revisions that a prune was admitted to drop.
     pub dropped: BTreeSet<RecordId>,
+    /// Revisions that a repair could not save.
+    pub lost: BTreeSet<RecordId>,
     /// How many heads were admitted.
     pub heads: u64,
     /// How many local files were unlinked.
@@ -136,7 +138,7 @@ impl Shared {
             .iter()
             .map(|(channel, provider)| (*channel, provider))
             .collect();
-        let fresh = sync::read(&everyone, &self.keys, &BTreeMap::new(), None)
+        let fresh = sync::read(&everyone, &self.keys, &BTreeMap::new(), None, None)
             .unwrap_or_else(|error| panic!("nobody can read the store: {error:?}"));
         let state = &fresh.cache.base.state;
         let newest = state.newest(source, &path(number));
@@ -153,8 +155,18 @@ impl Shared {
 }
 
 impl World {
-    /// Makes a world with so many providers and devices, each device with a few files.
+    /// Makes a world with so many providers and devices, each device with a few files; now and then with a cap that is reached.
     pub fn new(seed: u64, providers: u8, devices: u8) -> Self {
+        let cap = if seed % 4 == 1 { 90 << 10 } else { 1 << 30 };
+        Self::with_cap(seed, providers, devices, cap)
+    }
+
+    /// As [`Self::new`], with room for all.
+    pub fn roomy(seed: u64, providers: u8, devices: u8) -> Self {
+        Self::with_cap(seed, providers, devices, 1 << 30)
+    }
+
+    fn with_cap(seed: u64, providers: u8, devices: u8, cap: u64) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let mut entropy = [0; 32];
         rng.fill_bytes(&mut entropy);
@@ -172,12 +184,6 @@ impl World {
             0 => Grace::For(core::time::Duration::ZERO),
             1 => Grace::For(core::time::Duration::from_hours(24)),
             _ => Grace::DEFAULT,
-        };
-        // Now and then a cap that is reached.
-        let cap = if rng.next_u32().is_multiple_of(4) {
-            90 << 10
-        } else {
-            1 << 30
         };
         let providers = auth
             .into_iter()
@@ -197,6 +203,7 @@ impl World {
             repeated: BTreeSet::new(),
             admitted: BTreeSet::new(),
             dropped: BTreeSet::new(),
+            lost: BTreeSet::new(),
             heads: 0,
             unlinked: 0,
         };

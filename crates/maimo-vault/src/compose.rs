@@ -85,6 +85,8 @@ impl Watermark {
 pub struct Draft {
     /// The new records, named by the writer's durable counter.
     pub records: Vec<(RecordId, Record)>,
+    /// Records that a repair writes again, stamped as they were.
+    pub restored: Vec<(Stamp, Record)>,
     /// Where they are written.
     pub body: Body,
 }
@@ -148,6 +150,7 @@ impl Draft {
         if fits {
             Ok(Self {
                 records,
+                restored: Vec::new(),
                 body: Body::Piece(piece),
             })
         } else {
@@ -161,9 +164,24 @@ impl Draft {
         writer: &SegmentWriter<'_>,
         sealing: &mut impl Sealing,
     ) -> Self {
-        let segments = write_segments(stamped(0, &records), writer, sealing);
+        Self::restoring(Vec::new(), records, writer, sealing)
+    }
+
+    /// As [`Self::large`], with records that a repair writes again.
+    pub fn restoring(
+        restored: Vec<(Stamp, Record)>,
+        records: Vec<(RecordId, Record)>,
+        writer: &SegmentWriter<'_>,
+        sealing: &mut impl Sealing,
+    ) -> Self {
+        let mut all = stamped(0, &records);
+        all.extend(restored.iter().cloned());
+        // Batches are cut in order, and each stands in order by itself.
+        all.sort_by_key(|(stamp, _)| *stamp);
+        let segments = write_segments(all, writer, sealing);
         Self {
             records,
+            restored,
             body: Body::Segments(segments),
         }
     }
@@ -180,6 +198,9 @@ pub fn compose(
 ) -> Base {
     let sequence = base.sequence + 1;
     let mut next = Base { sequence, ..base };
+    for (stamp, record) in draft.restored.iter().cloned() {
+        next.state.apply(stamp, record);
+    }
     for (stamp, record) in stamped(sequence, &draft.records) {
         next.state.apply(stamp, record);
     }

@@ -23,4 +23,5 @@ pub mod phrase;
 pub mod prune;
 pub mod rebase;
 pub mod recover;
+pub mod repair;
 pub mod retention;

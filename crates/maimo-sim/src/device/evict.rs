@@ -18,7 +18,7 @@ use maimo_vault::{
 
 use super::{
     Device, Disk, Home, Sealer,
-    job::{Outcome, Plan, Stage},
+    job::{Naming, Outcome, Plan, Stage},
     path, store, sync,
 };
 use crate::world::Shared;
@@ -116,7 +116,7 @@ pub fn plan(home: &mut Home, shared: &mut Shared, paths: &BTreeMap<u8, RecordId>
         draft,
         taken: BTreeMap::new(),
         layouts: sealer.layouts,
-        exact: false,
+        naming: Naming::New,
         merge: None,
     })
 }

@@ -27,11 +27,11 @@ use maimo_vault::{
     pack::{PackKind, PackLayout},
 };
 
-use super::{Cache, Device, Home, Living, Sealer, prune, store, sync};
+use super::{Cache, Device, Home, Living, Sealer, prune, repair, store, sync};
 use crate::world::Shared;
 
 /// What the work is for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub enum Purpose {
     /// Store what changed; then delete the local copies of these paths.
     Store {
@@ -47,6 +47,11 @@ pub enum Purpose {
     Prune,
     /// Merge segments of the journal.
     Merge,
+    /// Put back what a channel that was rolled back no longer shows, from what was known before.
+    Repair {
+        /// What was known.
+        known: Rc<Cache>,
+    },
 }
 
 /// Where the work stands.
@@ -96,10 +101,21 @@ pub struct Plan {
     pub taken: BTreeMap<ChunkRef, ChunkId>,
     /// Packs it sealed.
     pub layouts: BTreeMap<PackNumber, Rc<PackLayout>>,
-    /// Whether what is not needed is let go.
-    pub exact: bool,
+    /// What the head is to name.
+    pub naming: Naming,
     /// Segments to be merged, by index.
     pub merge: Option<Vec<usize>>,
+}
+
+/// What a commit changes of the data packs that a head names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Naming {
+    /// What the draft refers to is named as well.
+    New,
+    /// All that is kept is named as well.
+    All,
+    /// All that is kept is named, and nothing else.
+    Exactly,
 }
 
 /// A commit composed and not acknowledged yet.
@@ -183,12 +199,11 @@ impl Device {
 
     fn sync_step(&mut self, shared: &mut Shared) -> Outcome {
         let known = self.home.cache.clone();
-        let read = sync::sync(
-            &shared.reachable(),
-            &shared.keys,
-            &self.home.seen,
-            known.as_deref(),
-        );
+        let reachable = shared.reachable();
+        let read = match &self.job().purpose {
+            Purpose::Repair { known } => repair::read(&reachable, &shared.keys, known),
+            _ => sync::sync(&reachable, &shared.keys, &self.home.seen, known.as_deref()),
+        };
         let synced = match read {
             Ok(synced) => synced,
             Err(sync::SyncError::Offline) => return Outcome::Waiting,
@@ -256,6 +271,7 @@ impl Device {
             (None, Purpose::Evict { paths }) => super::evict::plan(&mut self.home, shared, paths),
             (None, Purpose::Prune) => prune::plan(&mut self.home, shared),
             (None, Purpose::Merge) => prune::plan_merge(&mut self.home, shared),
+            (None, Purpose::Repair { known }) => repair::plan(&mut self.home, shared, known),
         };
         if plan.is_none() {
             self.end_job();
@@ -345,6 +361,7 @@ impl Device {
                 });
                 after.segments = segments(&self.home, shared, first, &next.base, &after);
                 after.store = Some(next.store.clone());
+                after.joined = None;
                 after.base = next.base.clone();
                 self.home.cache = Some(Rc::new(after));
                 let job = self.job();
@@ -531,6 +548,7 @@ fn segments(
 pub fn empty_draft() -> Draft {
     Draft {
         records: Vec::new(),
+        restored: Vec::new(),
         body: Body::Segments(Vec::new()),
     }
 }

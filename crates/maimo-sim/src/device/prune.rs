@@ -16,7 +16,7 @@ use rand_core::Rng;
 
 use super::{
     Home, Sealer,
-    job::{Plan, empty_draft},
+    job::{Naming, Plan, empty_draft},
     store, sync,
 };
 use crate::{keys::EPOCH, world::Shared};
@@ -116,7 +116,7 @@ pub fn plan(home: &mut Home, shared: &mut Shared) -> Option<Plan> {
         draft,
         taken: BTreeMap::new(),
         layouts: sealer.layouts,
-        exact: true,
+        naming: Naming::Exactly,
         merge: None,
     })
 }
@@ -155,7 +155,7 @@ pub fn plan_merge(home: &mut Home, shared: &mut Shared) -> Option<Plan> {
         draft: empty_draft(),
         taken: BTreeMap::new(),
         layouts: BTreeMap::new(),
-        exact: false,
+        naming: Naming::New,
         merge: Some(chosen),
     })
 }

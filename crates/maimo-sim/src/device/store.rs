@@ -30,7 +30,7 @@ use maimo_vault::{
 
 use super::{
     Cache, Disk, Home, Living, Sealer,
-    job::{Plan, send},
+    job::{Naming, Plan, send},
     path, sync,
 };
 use crate::{
@@ -234,7 +234,7 @@ pub fn plan(home: &mut Home, disk: &Disk, shared: &mut Shared) -> Plan {
         draft,
         taken,
         layouts,
-        exact: false,
+        naming: Naming::New,
         merge: None,
     }
 }
@@ -289,41 +289,50 @@ pub fn data_changes(
     plan: &Plan,
     channel: ChannelId,
 ) -> Vec<Change> {
-    let demand = if plan.exact {
-        Demand::of(&base.state)
-    } else {
-        let mut demand = Demand::default();
-        for (_, record) in &plan.draft.records {
-            if let Record::File { content, .. } = record {
-                for chunk in base.state.resolve_all(content.extents()) {
-                    demand.add(chunk);
-                }
-            }
-        }
-        // A spilled tail's chunks have moved into a pack that no record of the draft names.
-        for layout in layouts.values() {
-            let pack = base.state.pack(layout.number(), channel);
-            if pack.is_some_and(|pack| view.data.entry(&pack.root).is_none()) {
-                for (chunk, needed) in chunks_of(&base.state, layout) {
-                    if needed {
-                        demand.add(chunk);
-                    }
-                }
-            }
-        }
-        demand
+    let demand = match plan.naming {
+        Naming::New => new_demand(base, layouts, view, plan, channel),
+        Naming::All | Naming::Exactly => Demand::of(&base.state),
     };
     let target: BTreeMap<ObjectRef, LiveMap> =
         prune::target(&demand, layouts.values().map(|layout| &**layout))
             .into_iter()
             .filter_map(|(number, live)| Some((base.state.pack(number, channel)?, live)))
             .collect();
-    if plan.exact {
+    if plan.naming == Naming::Exactly {
         maimo_vault::candidate::name_exactly(&view.data, target)
     } else {
         maimo_vault::candidate::name_also(&view.data, target)
     }
     .expect("live maps of these lengths")
+}
+
+/// Returns what a draft refers to, and what a spilled tail has moved into a pack that no record of the draft names.
+fn new_demand(
+    base: &Base,
+    layouts: &BTreeMap<PackNumber, Rc<PackLayout>>,
+    view: &ChannelView,
+    plan: &Plan,
+    channel: ChannelId,
+) -> Demand {
+    let mut demand = Demand::default();
+    for (_, record) in &plan.draft.records {
+        if let Record::File { content, .. } = record {
+            for chunk in base.state.resolve_all(content.extents()) {
+                demand.add(chunk);
+            }
+        }
+    }
+    for layout in layouts.values() {
+        let pack = base.state.pack(layout.number(), channel);
+        if pack.is_some_and(|pack| view.data.entry(&pack.root).is_none()) {
+            for (chunk, needed) in chunks_of(&base.state, layout) {
+                if needed {
+                    demand.add(chunk);
+                }
+            }
+        }
+    }
+    demand
 }
 
 /// What became of an attempt to let a channel follow.

@@ -54,7 +54,7 @@ pub fn sync(
     seen: &BTreeMap<ChannelId, Seen>,
     known: Option<&Cache>,
 ) -> Result<Synced, SyncError> {
-    let synced = read(providers, keys, seen, known)?;
+    let synced = read(providers, keys, seen, known, None)?;
     // Nothing may be built on what a channel shows that does not decide.
     let decides = match synced.cache.layout().and_then(|layout| layout.first()) {
         Some(first) => synced.cache.shown.get(&first) == Some(&synced.cache.base.sequence),
@@ -67,12 +67,13 @@ pub fn sync(
     }
 }
 
-/// Reads the newest state that any of `providers` shows.
+/// Reads the newest state that any of `providers` shows, or the one that `from` shows.
 pub fn read(
     providers: &Reachable<'_>,
     keys: &StoreKeys,
     seen: &BTreeMap<ChannelId, Seen>,
     known: Option<&Cache>,
+    from: Option<ChannelId>,
 ) -> Result<Synced, SyncError> {
     let mut commits: BTreeMap<ChannelId, Commit> = BTreeMap::new();
     let mut views: BTreeMap<ChannelId, ChannelView> = BTreeMap::new();
@@ -140,14 +141,17 @@ pub fn read(
     let mut cache = Cache {
         base: Base::default(),
         store: None,
+        joined: None,
         views,
         shown,
         layouts: BTreeMap::new(),
         segments: BTreeMap::new(),
     };
     if let Some(choice) = &choice {
-        let commit = &commits[&choice.channel];
-        read_state(&mut cache, commit, providers, keys, choice.channel, known)?;
+        let channel = from.unwrap_or(choice.channel);
+        if let Some(commit) = commits.get(&channel) {
+            read_state(&mut cache, commit, providers, keys, channel, known)?;
+        }
     }
     Ok(Synced {
         cache,
@@ -319,6 +323,7 @@ pub fn next_store_part(cache: &Cache, home: &Home, keys: &StoreKeys, next: &Base
         parents: cache
             .store
             .iter()
+            .chain(&cache.joined)
             .map(|store| store.name(&keys.commits))
             .collect(),
         writer: home.writer,

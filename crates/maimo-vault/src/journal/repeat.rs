@@ -157,13 +157,27 @@ fn turned(
     Some(content)
 }
 
-/// Rebuilds what packs alone tell: every file record that any of them repeats, in its last copy.
-pub fn rebuild(repeats: impl IntoIterator<Item = Repeat>) -> State {
+/// Rebuilds what packs alone tell: every file record that any of them repeats, in the last copy all of whose chunks are `there`, in a
+/// pack at hand.
+///
+/// The last copy as a rule. After a repair a pack may be back that was written on a branch which is gone, and speak of packs that are gone
+/// with it; an older copy is right then.
+pub fn rebuild(
+    repeats: impl IntoIterator<Item = Repeat>,
+    there: impl Fn(ChunkRef) -> bool,
+) -> State {
     let mut last: BTreeMap<RecordId, (u64, Stamp, Record)> = BTreeMap::new();
     for Repeat { as_of, batch } in repeats {
         for (stamp, record) in batch.into_records(as_of) {
             let known = last.get(&stamp.id).map(|(known, ..)| *known);
-            if known.is_none_or(|known| known < as_of) {
+            let whole = match &record {
+                Record::File { content, .. } => {
+                    let extents = content.extents().iter();
+                    extents.flat_map(|extent| extent.chunks()).all(&there)
+                }
+                _ => false,
+            };
+            if whole && known.is_none_or(|known| known < as_of) {
                 last.insert(stamp.id, (as_of, stamp, record));
             }
         }
