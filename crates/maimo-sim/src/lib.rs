@@ -12,6 +12,7 @@ pub mod faults;
 pub mod history;
 pub mod invariants;
 pub mod keys;
+pub mod parsers;
 pub mod provider;
 pub mod world;
 pub mod years;
