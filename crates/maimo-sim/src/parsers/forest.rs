@@ -242,7 +242,10 @@ pub(super) fn tree(bytes: &[u8]) -> bool {
     assert_eq!(inventory.reference(), top);
     check(&inventory);
     // A tree with any slots filled can be worked on like one of our own.
-    while let Some(id) = program.next() {
+    for _ in 0..12 {
+        let Some(id) = program.next() else {
+            break;
+        };
         let change = if id % 3 == 0 && inventory.entry(&pack(id).root).is_some() {
             Change::Remove(pack(id).root)
         } else {

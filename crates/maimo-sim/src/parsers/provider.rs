@@ -30,7 +30,7 @@ use super::{
 
 const CHANNEL: ChannelId = ChannelId([3; 32]);
 /// More would only make an input slow.
-const STEPS_MAX: usize = 200;
+const STEPS_MAX: usize = 100;
 
 struct Ledger {
     state: ChannelState,
