@@ -63,6 +63,7 @@ pub const TARGETS: &[Target] = &[
     target("piece", sealed::piece, sealed::pieces),
     target("commit", sealed::commit, sealed::commits),
     target("batch", sealed::batch, sealed::batches),
+    target("repeat", sealed::repeat, sealed::repeats),
     target("path", sealed::path, sealed::paths),
     target("frame", sealed::frame, sealed::frames),
     target("dictionary", sealed::dictionary, sealed::dictionaries),

@@ -17,6 +17,7 @@ use maimo_vault::{
         merge::Judge,
         metadata::{FileTime, Metadata},
         record::{ChunkExtent, Content, PathEvent, Record},
+        repeat::Repeat,
         state::State,
     },
     key_file::{KeyFile, PassphraseCost},
@@ -469,7 +470,15 @@ pub(super) fn commits() -> Vec<Vec<u8>> {
     let store = |sequence, witnesses: u8| StorePart {
         store: StoreId([1; 32]),
         sequence,
-        parents: (1..sequence.min(3)).map(|_| CommitName([2; 32])).collect(),
+        parents: [[2; 32], [4; 32]]
+            .map(CommitName)
+            .into_iter()
+            .take(if sequence > 2 {
+                2
+            } else {
+                usize::from(sequence == 2)
+            })
+            .collect(),
         writer: WRITER,
         run: (sequence > 1).then_some(RecordId {
             writer: WRITER,
@@ -481,7 +490,7 @@ pub(super) fn commits() -> Vec<Vec<u8>> {
     let segment = |n| {
         let segment = Segment {
             number: number(n),
-            sequence: n,
+            sequence: n % 2 + 1,
             level: 2,
         };
         (
@@ -508,7 +517,7 @@ pub(super) fn commits() -> Vec<Vec<u8>> {
             1 << 40,
             32,
             200,
-            vec![vital_piece(), Piece::new(number(4)), small_piece()],
+            vec![vital_piece(), Piece::new(number(4000)), small_piece()],
         ),
     ];
     let inside = |commit: &Commit| {
@@ -730,6 +739,31 @@ pub(super) fn batches() -> Vec<Vec<u8>> {
             .map(|record| Batch::new(stamped(1, WRITER, vec![record])).encode()),
     );
     seeds
+}
+
+/// What a data pack's table repeats.
+pub(super) fn repeat(bytes: &[u8]) -> bool {
+    let Ok(Some(repeat)) = Repeat::parse(bytes) else {
+        return false;
+    };
+    assert_canonical(bytes, &repeat.encode());
+    true
+}
+
+pub(super) fn repeats() -> Vec<Vec<u8>> {
+    let is_file = |record: &Record| matches!(record, Record::File { .. } | Record::Unknown { .. });
+    let files: Vec<Record> = some_records().into_iter().filter(is_file).collect();
+    let encode = |as_of, records| {
+        Repeat {
+            as_of,
+            batch: Batch::new(records),
+        }
+        .encode()
+    };
+    vec![
+        encode(9, stamped(0, WRITER, files.clone())),
+        encode(u64::MAX, stamped(8, OTHER_WRITER, files[..1].to_vec())),
+    ]
 }
 
 /// Paths, each after the one before.
