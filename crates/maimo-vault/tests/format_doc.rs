@@ -7,6 +7,29 @@ use std::{
     path::Path,
 };
 
+use data_encoding::HEXLOWER;
+use maimo_core::{
+    ancestry::Ancestry,
+    clock::Timestamp,
+    codec::Extensions,
+    head::Head,
+    id::{ChannelId, RootHash},
+    identity::AuthPublicKey,
+    inventory::{Change, Entry, Inventory, InventoryRef},
+    live_map::LiveMap,
+    reference::ObjectRef,
+};
+use maimo_vault::{
+    journal::{
+        batch::{Batch, Stamp},
+        metadata::{FileTime, Metadata},
+        record::{ChunkExtent, Content, Record},
+    },
+    keys::{KeyEpoch, MasterSecret},
+    name::{ChunkRef, PackNumber, RecordId, SourceId, WriterId},
+    path::StorePath,
+};
+
 const PAGE: &str = include_str!("../../../docs/format.md");
 
 /// Names constants by their paths, each with its value.
@@ -222,4 +245,164 @@ fn every_public_maximum_of_the_sources_is_on_the_page_or_known_to_belong_elsewhe
     assert_eq!(missing, Vec::<String>::new());
     // Else the search itself is broken.
     assert!(found > 50, "only {found} maxima found");
+}
+
+/// The secret and the auth key of the vectors in docs/cryptography.md.
+const SECRET: [u8; 32] = [
+    0x73, 0x16, 0x0f, 0xb8, 0xe1, 0x9e, 0xa8, 0xa9, 0xcf, 0x9a, 0x81, 0xdf, 0xf0, 0x08, 0x0e, 0x4c,
+    0x49, 0x9b, 0xee, 0xb6, 0xd7, 0x53, 0x0a, 0xed, 0xbc, 0x7a, 0xf8, 0x43, 0x9d, 0x7a, 0x89, 0xab,
+];
+const AUTH: [u8; 32] = [
+    0xd7, 0x5a, 0x98, 0x01, 0x82, 0xb1, 0x0a, 0xb7, 0xd5, 0x4b, 0xfe, 0xd3, 0xc9, 0x64, 0x07, 0x3a,
+    0x0e, 0xe1, 0x72, 0xf3, 0xda, 0xa6, 0x23, 0x25, 0xaf, 0x02, 0x1a, 0x68, 0xf7, 0x07, 0x51, 0x1a,
+];
+
+/// The bytes of the fenced block under a heading of the worked example: what stands before the bar of each line.
+fn example(heading: &str) -> Vec<u8> {
+    let block = section(&format!("### {heading}"))
+        .split("```")
+        .nth(1)
+        .expect(heading);
+    let lines = block
+        .lines()
+        .skip(1)
+        .filter_map(|line| line.split_once('|'));
+    let digits: String = lines
+        .flat_map(|(bytes, _)| bytes.split_whitespace())
+        .collect();
+    HEXLOWER.decode(digits.as_bytes()).expect(heading)
+}
+
+/// As many bytes as each line has must be what its offset says: the number that a line begins its note with.
+fn offsets_fit(heading: &str) {
+    let block = section(&format!("### {heading}"))
+        .split("```")
+        .nth(1)
+        .unwrap();
+    let mut offset = 0;
+    for (bytes, note) in block
+        .lines()
+        .skip(1)
+        .filter_map(|line| line.split_once('|'))
+    {
+        let said = note.split_whitespace().next().unwrap();
+        assert_eq!(said.parse(), Ok(offset), "{heading}: {note}");
+        offset += bytes
+            .split_whitespace()
+            .map(|word| word.len() / 2)
+            .sum::<usize>();
+    }
+}
+
+struct Example {
+    live: LiveMap,
+    leaf: Vec<u8>,
+    head: Head,
+    batch: Batch,
+}
+
+/// The store of the worked example: one file of 40,000 bytes in one pack, of which the first group has died.
+fn worked() -> Example {
+    let master = MasterSecret::from_entropy(&SECRET);
+    let auth = AuthPublicKey::from_bytes(&AUTH).unwrap();
+    let client = master.channel_keys(KeyEpoch(0), &auth).client.public();
+    let pack = ObjectRef {
+        root: RootHash::of(b"a pack"),
+        length: 45_056,
+    };
+    let live = LiveMap::from_runs(3, core::iter::once(1..3)).unwrap();
+    let mut data = Inventory::new();
+    data.apply([Change::Set(Entry::new(pack, live.clone()).unwrap())])
+        .unwrap();
+    let leaf = data.nodes().next().unwrap().1.to_vec();
+    let head = Head {
+        channel: ChannelId::derive(auth.as_bytes(), client.as_bytes()),
+        sequence: 1,
+        previous: RootHash::NONE,
+        ancestry: Ancestry::empty().hash(),
+        data: data.reference(),
+        vital: InventoryRef::EMPTY,
+        commit: ObjectRef {
+            root: RootHash::of(b"a commit"),
+            length: 512,
+        },
+        time: Timestamp(1_795_392_000_000),
+        signer: client,
+        extensions: Extensions::default(),
+    };
+    let writer = WriterId([0x11; 16]);
+    let source = SourceId([0x22; 16]);
+    let id = |counter| RecordId { writer, counter };
+    let chunk = ChunkRef {
+        pack: PackNumber { writer, n: 7 },
+        index: 2,
+    };
+    let records = [
+        Record::RunBegin {
+            source,
+            time: 1_795_392_000_000,
+        },
+        Record::File {
+            source,
+            path: StorePath::unix("/home/u/a").unwrap(),
+            metadata: Metadata {
+                mode: 0o644,
+                uid: 1000,
+                gid: 1000,
+                modified: FileTime {
+                    seconds: 1_795_391_999,
+                    nanos: 500,
+                },
+                ..Metadata::default()
+            },
+            content: Content::Regular {
+                size: 40_000,
+                blake3: *blake3::hash(b"a file").as_bytes(),
+                chunks: ChunkExtent::join([chunk]),
+            },
+        },
+        Record::RunEnd {
+            run: id(40),
+            time: 1_795_392_001_000,
+            files: 1,
+            bytes_stored: 45_056,
+        },
+    ];
+    let records = (40..).zip(records).map(|(counter, record)| {
+        let id = id(counter);
+        (Stamp { sequence: 0, id }, record)
+    });
+    Example {
+        live,
+        leaf,
+        head,
+        batch: Batch::new(records.collect()),
+    }
+}
+
+#[test]
+fn the_worked_example_is_what_the_code_encodes() {
+    let Example {
+        live,
+        leaf,
+        head,
+        batch,
+    } = worked();
+    let mut map = Vec::new();
+    live.encode(&mut map);
+    let root = head.root().to_string();
+    for (heading, bytes) in [
+        ("A live map", map),
+        ("An inventory leaf", leaf),
+        ("A head", head.encode()),
+        ("A batch", batch.encode()),
+    ] {
+        assert_eq!(
+            HEXLOWER.encode(&example(heading)),
+            HEXLOWER.encode(&bytes),
+            "{heading}"
+        );
+        offsets_fit(heading);
+    }
+    assert!(section("### A head").contains(&root), "{root}");
 }
