@@ -66,6 +66,14 @@ impl StorePath {
         self.prefix == folder.prefix && self.components.starts_with(&folder.components)
     }
 
+    /// Returns about how many bytes the path takes in memory, whatever it shares with others where it is written.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        // A component is an allocation of its own.
+        const COMPONENT: usize = 32;
+        let components = self.components.iter().map(|name| name.len() + COMPONENT);
+        components.sum()
+    }
+
     /// Appends the path, leaving out the components it shares with `previous`.
     pub fn encode_after(&self, previous: Option<&Self>, out: &mut Vec<u8>) {
         let shared = previous.map_or(0, |previous| self.shared_with(previous));

@@ -95,6 +95,7 @@ fn constants() -> BTreeMap<&'static str, String> {
         maimo_vault::commit::TAIL_BYTES_MAX,
         maimo_vault::journal::batch::BATCH_BYTES_MAX,
         maimo_vault::journal::batch::RECORDS_MAX,
+        maimo_vault::journal::batch::PATHS_BYTES_MAX,
         maimo_vault::journal::batch::NAMES_MAX,
         maimo_vault::journal::record::TEXT_BYTES_MAX,
         maimo_vault::journal::record::ADDRESSES_MAX,

@@ -33,6 +33,10 @@ pub const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// How many records a batch may hold. More than the shortest records of regular files that fit one; what it bounds is the memory that records of a
 /// few bytes take once they are read.
 pub const RECORDS_MAX: usize = 1 << 17;
+/// How many bytes the paths of a batch may come to, written out in full and 32 added for each component: one that shares 1,024 components with
+/// the path before is written in a few bytes and takes 60 KiB once it is read. A batch of nothing but files would need paths of 4,000 bytes to
+/// come near; what [`cut`] makes stays below 17 times the length it is given.
+pub const PATHS_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// How long one record's body may be: a file of 2^20 extents at most.
 const BODY_BYTES_MAX: usize = BATCH_BYTES_MAX;
 
@@ -110,6 +114,7 @@ impl Batch {
         let mut records: Vec<(Stamp, Record)> = Vec::new();
         let mut last_group: Option<(u64, WriterId)> = None;
         let mut previous = None;
+        let mut paths_bytes = 0;
         for _ in 0..groups {
             let sequence = r.varint("sequence")?;
             let writer = names.read_writer(r)?;
@@ -138,6 +143,14 @@ impl Batch {
                 let kind = r.u8("record type")?;
                 let body = r.bytes(BODY_BYTES_MAX, "record")?;
                 let record = Record::parse_body(kind, body, &names, previous.as_ref())?;
+                paths_bytes += record.paths_bytes();
+                if paths_bytes > PATHS_BYTES_MAX {
+                    return Err(ParseError::TooLarge {
+                        what: "paths of a batch",
+                        found: paths_bytes as u64,
+                        max: PATHS_BYTES_MAX as u64,
+                    });
+                }
                 if let Some(path) = record.path() {
                     previous = Some(path.clone());
                 }

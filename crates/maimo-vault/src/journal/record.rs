@@ -508,6 +508,18 @@ impl Record {
         Ok(record)
     }
 
+    /// Returns about how many bytes the record's paths take in memory.
+    pub(super) fn paths_bytes(&self) -> usize {
+        let linked = match self {
+            Self::File {
+                content: Content::HardLink(to),
+                ..
+            } => to.memory_bytes(),
+            _ => 0,
+        };
+        linked + self.path().map_or(0, StorePath::memory_bytes)
+    }
+
     /// Returns the path that the next record of a batch leaves components out against.
     pub(super) fn path(&self) -> Option<&StorePath> {
         match self {

@@ -2,11 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use maimo_core::{id::ChannelId, reference::ObjectRef};
+use maimo_core::{
+    codec::{ParseError, Put},
+    id::ChannelId,
+    reference::ObjectRef,
+};
 use proptest::prelude::*;
 
 use super::{
-    batch::{Batch, RECORDS_MAX, Stamp, cut},
+    batch::{Batch, PATHS_BYTES_MAX, RECORDS_MAX, Stamp, cut},
     merge::{FAN_IN, Judge, SegmentWeight, plan},
     metadata::{FileTime, Metadata},
     record::{ChunkExtent, Content, PathEvent, Record},
@@ -599,7 +603,7 @@ fn a_batch_with_an_unused_name_or_a_later_critical_record_is_refused() {
     bytes[at] = 0xff;
     assert!(matches!(
         Batch::parse(&bytes),
-        Err(maimo_core::codec::ParseError::UnknownCritical { .. })
+        Err(ParseError::UnknownCritical { .. })
     ));
     // No group uses the one writer named.
     let unused = [&[1_u8][..], &[0; 16], &[0, 0, 0]].concat();
@@ -691,4 +695,46 @@ fn more_records_than_a_batch_may_hold_are_refused_however_short() {
     };
     assert!(batch(RECORDS_MAX).is_ok());
     assert!(batch(RECORDS_MAX + 1).is_err());
+}
+
+/// Such records cost eight bytes each: the 131,072 that a batch may hold were a megabyte, and read they took eight gigabytes.
+#[test]
+fn short_records_that_repeat_a_long_path_are_refused_before_they_fill_the_memory() {
+    let deep = vec![vec![b'x'; 31]; StorePath::COMPONENTS_MAX];
+    let weight = deep.len() * (31 + 32);
+    let gone = |path| Record::Path {
+        source: SOURCE,
+        path,
+        event: PathEvent::Gone,
+    };
+    let path = StorePath::new(crate::path::Prefix::Unix, deep).unwrap();
+    let encode = |count: u64| {
+        let records = (0..count).map(|counter| {
+            let stamp = Stamp {
+                sequence: 1,
+                id: id(counter),
+            };
+            (stamp, gone(path.clone()))
+        });
+        Batch::new(records.collect()).encode()
+    };
+    // What a second record adds, as often as there is room for, and their count in the place of 2.
+    let (one, two) = (encode(1), encode(2));
+    let more = &two[one.len()..];
+    let at = one.iter().zip(&two).position(|(a, b)| a != b).unwrap();
+    let repeated = |count: usize| {
+        let mut bytes = one[..at].to_vec();
+        bytes.put_varint(count as u64);
+        bytes.extend_from_slice(&one[at + 1..]);
+        bytes.extend(more.iter().copied().cycle().take((count - 1) * more.len()));
+        bytes
+    };
+    assert_eq!(repeated(2), two);
+    let most = PATHS_BYTES_MAX / weight;
+    assert!(repeated(most + 1).len() < 128 * 1024);
+    assert!(Batch::parse(&repeated(most)).is_ok());
+    assert!(matches!(
+        Batch::parse(&repeated(most + 1)),
+        Err(ParseError::TooLarge { .. })
+    ));
 }
