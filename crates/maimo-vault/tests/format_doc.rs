@@ -40,6 +40,10 @@ macro_rules! constants {
 }
 
 /// All constants that are part of the formats: each must have a row on the page, and no other may.
+#[expect(
+    unused_qualifications,
+    reason = "rows name constants by their whole paths"
+)]
 fn constants() -> BTreeMap<&'static str, String> {
     let numbers = constants![
         maimo_core::codec::Prelude::LENGTH,
