@@ -20,9 +20,9 @@ sim *ARGS:
 years:
     cargo run --release -p maimo-sim -- years
 
-# Fuzz one parser (needs cargo-fuzz and a nightly toolchain)
-fuzz TARGET SECONDS="60":
-    cargo +nightly fuzz run {{TARGET}} -- -max_total_time={{SECONDS}}
+# Fuzz one target for so many seconds, or all of them for their share of them
+fuzz TARGET="all" SECONDS="600":
+    fuzz/run {{TARGET}} {{SECONDS}}
 
 # The API documentation, private items too
 doc:

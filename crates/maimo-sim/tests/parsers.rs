@@ -68,3 +68,24 @@ fn parsers_hold_their_claims_on_structured_random_input_one_half() {
 fn parsers_hold_their_claims_on_structured_random_input_other_half() {
     hold(|at| at % 2 == 1);
 }
+
+#[test]
+fn every_parser_has_a_fuzz_target_and_every_fuzz_target_a_parser() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/fuzz_targets");
+    let mut files: Vec<String> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|file| {
+            file.unwrap()
+                .path()
+                .file_stem()
+                .unwrap()
+                .to_str()
+                .unwrap()
+                .to_owned()
+        })
+        .collect();
+    files.sort();
+    let mut names: Vec<&str> = TARGETS.iter().map(|target| target.name).collect();
+    names.sort_unstable();
+    assert_eq!(files, names);
+}
