@@ -25,3 +25,6 @@ pub mod rebase;
 pub mod recover;
 pub mod repair;
 pub mod retention;
+
+#[cfg(test)]
+mod testing;
