@@ -93,3 +93,133 @@ impl DedupIndex {
         self.by_id.retain(|_, chunk| !damaged(*chunk));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        journal::record::Record,
+        name::PackNumber,
+        pack::Piece,
+        testing::{chunk, chunk_id, number, object, pack, piece, replay, without},
+    };
+
+    const FIRST: ChannelId = ChannelId([1; 32]);
+    const SECOND: ChannelId = ChannelId([2; 32]);
+    const CHUNK: usize = 40_000;
+
+    /// Two channels, the pack 1 of three chunks on both, and what lives of it on each.
+    struct Scene {
+        layout: Layout,
+        pack: PackLayout,
+        records: Vec<Record>,
+        live: BTreeMap<(ChannelId, ObjectRef), LiveMap>,
+    }
+
+    impl Scene {
+        fn new() -> Self {
+            let pack = pack(1, &[CHUNK, CHUNK, CHUNK]);
+            let mut scene = Self {
+                layout: Layout {
+                    epoch: 1,
+                    channels: vec![FIRST, SECOND],
+                },
+                records: Vec::new(),
+                live: BTreeMap::new(),
+                pack,
+            };
+            for channel in [FIRST, SECOND] {
+                scene.hold(channel, scene.pack.live_map(0..3).unwrap());
+            }
+            scene
+        }
+
+        fn object(&self, channel: ChannelId) -> ObjectRef {
+            object(channel.as_bytes()[0].into(), self.pack.length())
+        }
+
+        fn hold(&mut self, channel: ChannelId, live: LiveMap) {
+            let reference = self.object(channel);
+            self.live.insert((channel, reference), live);
+            self.records.push(Record::Pack {
+                number: number(1),
+                channel,
+                reference,
+            });
+        }
+
+        fn index(&self, tail: &[TailPiece]) -> DedupIndex {
+            let state = replay(self.records.iter().cloned());
+            let live = |channel, pack: &ObjectRef| self.live.get(&(channel, *pack));
+            DedupIndex::new(&state, &self.layout, [&self.pack], tail, live)
+        }
+
+        fn known(&self) -> Vec<u32> {
+            let index = self.index(&[]);
+            let known = |place: &u32| index.find(&chunk_id(1, *place)) == Some(chunk(1, *place));
+            (0..3).filter(known).collect()
+        }
+    }
+
+    #[test]
+    fn a_chunk_is_known_while_every_channel_holds_it_living() {
+        assert_eq!(Scene::new().known(), [0, 1, 2]);
+        assert_eq!(Scene::new().index(&[]).find(&chunk_id(2, 0)), None);
+    }
+
+    #[test]
+    fn a_chunk_that_any_channel_has_let_go_of_is_not_known() {
+        for channel in [FIRST, SECOND] {
+            let mut scene = Scene::new();
+            let rest = without(&scene.pack, 1);
+            scene.live.insert((channel, scene.object(channel)), rest);
+            assert_eq!(scene.known(), [0, 2]);
+            // The whole pack.
+            scene.live.remove(&(channel, scene.object(channel)));
+            assert_eq!(scene.known(), [0_u32; 0]);
+        }
+    }
+
+    #[test]
+    fn a_following_channel_may_be_owed_a_pack_but_the_first_may_not() {
+        let mut scene = Scene::new();
+        scene.records.pop();
+        assert_eq!(scene.known(), [0, 1, 2]);
+        scene.layout.channels.reverse();
+        assert_eq!(scene.known(), [0_u32; 0]);
+    }
+
+    #[test]
+    fn chunks_of_the_tail_are_known_and_a_pack_goes_before_it() {
+        let scene = Scene::new();
+        let tail = |number: PackNumber, ids: &[ChunkId]| {
+            let piece: Piece = piece(number.n, ids);
+            TailPiece { sequence: 1, piece }
+        };
+        let index = scene.index(&[
+            tail(number(5), &[chunk_id(5, 0), chunk_id(1, 2)]),
+            tail(number(6), &[chunk_id(5, 0)]),
+        ]);
+        assert_eq!(index.find(&chunk_id(5, 0)), Some(chunk(5, 0)));
+        assert_eq!(index.find(&chunk_id(1, 2)), Some(chunk(1, 2)));
+    }
+
+    #[test]
+    fn a_draft_adds_what_it_brings_and_moves_nothing_that_is_known() {
+        let mut index = Scene::new().index(&[]);
+        index.insert(chunk_id(8, 0), chunk(8, 0));
+        index.insert(chunk_id(1, 0), chunk(8, 1));
+        assert_eq!(index.find(&chunk_id(8, 0)), Some(chunk(8, 0)));
+        assert_eq!(index.find(&chunk_id(1, 0)), Some(chunk(1, 0)));
+    }
+
+    #[test]
+    fn what_is_damaged_is_stored_again_when_it_is_met() {
+        let mut index = Scene::new().index(&[]);
+        index.forget(|damaged| damaged == chunk(1, 1));
+        assert_eq!(index.find(&chunk_id(1, 1)), None);
+        assert_eq!(index.find(&chunk_id(1, 2)), Some(chunk(1, 2)));
+        index.insert(chunk_id(1, 1), chunk(9, 0));
+        assert_eq!(index.find(&chunk_id(1, 1)), Some(chunk(9, 0)));
+    }
+}

@@ -120,3 +120,104 @@ pub fn accept(
     });
     if proven { Ok(()) } else { Err(fork) }
 }
+
+#[cfg(test)]
+mod tests {
+    use maimo_core::{
+        ancestry::AncestryLog, clock::Timestamp, codec::Extensions, inventory::InventoryRef,
+    };
+
+    use super::*;
+    use crate::testing::{CHANNEL, channel_keys, object};
+
+    /// Returns the heads of a channel that goes on for so long after `before`; `branch` tells two that do apart.
+    fn heads(mut before: Vec<SignedHead>, count: usize, branch: u64) -> Vec<SignedHead> {
+        let key = channel_keys(1).client;
+        for _ in 0..count {
+            let roots = before.iter().map(SignedHead::root);
+            let head = Head {
+                channel: CHANNEL,
+                sequence: before.len() as u64 + 1,
+                previous: before.last().map_or(RootHash::NONE, SignedHead::root),
+                ancestry: log(roots),
+                data: InventoryRef::EMPTY,
+                vital: InventoryRef::EMPTY,
+                commit: object(branch, 512),
+                time: Timestamp(0),
+                signer: key.public(),
+                extensions: Extensions::default(),
+            };
+            before.push(head.sign(&key).unwrap());
+        }
+        before
+    }
+
+    fn log(roots: impl IntoIterator<Item = RootHash>) -> [u8; 32] {
+        let log = AncestryLog::of(roots);
+        log.ancestry(log.count()).unwrap().hash()
+    }
+
+    /// Proves that the head `of` stands before the last of `heads`.
+    fn proof(heads: &[SignedHead], of: u64) -> AncestryProof {
+        let before = heads.len() as u64 - 1;
+        let log = AncestryLog::of(heads.iter().map(SignedHead::root));
+        log.prove(of, before).unwrap()
+    }
+
+    #[test]
+    fn the_first_head_of_a_channel_never_seen_is_taken_and_none_at_all_as_well() {
+        let heads = heads(Vec::new(), 2, 0);
+        assert_eq!(accept(None, heads.last(), None), Ok(()));
+        assert_eq!(accept(None, None, None), Ok(()));
+    }
+
+    #[test]
+    fn the_head_seen_is_accepted_and_an_older_one_or_none_is_a_rollback() {
+        let heads = heads(Vec::new(), 3, 0);
+        let seen = Some(Seen::of(&heads[2]));
+        assert_eq!(accept(seen, Some(&heads[2]), None), Ok(()));
+        let rollback = |shown| Err(Astray::Rollback { shown, seen: 3 });
+        assert_eq!(accept(seen, Some(&heads[1]), None), rollback(2));
+        assert_eq!(accept(seen, None, None), rollback(0));
+    }
+
+    #[test]
+    fn another_head_under_the_number_seen_is_a_fork_whatever_is_proven() {
+        let one = heads(Vec::new(), 3, 0);
+        let other = heads(one[..2].to_vec(), 1, 1);
+        let fork = Err(Astray::Fork { shown: 3, seen: 3 });
+        let seen = Some(Seen::of(&one[2]));
+        assert_eq!(accept(seen, other.last(), None), fork);
+        assert_eq!(accept(seen, other.last(), Some(&proof(&other, 2))), fork);
+    }
+
+    #[test]
+    fn a_later_head_is_accepted_with_a_proof_that_the_one_seen_is_before_it() {
+        let heads = heads(Vec::new(), 7, 0);
+        let fork = Err(Astray::Fork { shown: 7, seen: 3 });
+        let seen = Some(Seen::of(&heads[2]));
+        assert_eq!(accept(seen, heads.last(), Some(&proof(&heads, 3))), Ok(()));
+        assert_eq!(accept(seen, heads.last(), None), fork);
+        // A proof of another head before this one, or of this one before another.
+        assert_eq!(accept(seen, heads.last(), Some(&proof(&heads, 4))), fork);
+        assert_eq!(
+            accept(seen, heads.last(), Some(&proof(&heads[..6], 3))),
+            fork
+        );
+    }
+
+    #[test]
+    fn a_later_head_of_another_branch_is_a_fork() {
+        let one = heads(Vec::new(), 3, 0);
+        let other = heads(one[..2].to_vec(), 5, 1);
+        let fork = Err(Astray::Fork { shown: 7, seen: 3 });
+        let seen = Some(Seen::of(&one[2]));
+        // All that it can prove is its own third head.
+        assert_eq!(accept(seen, other.last(), Some(&proof(&other, 3))), fork);
+        let common = Some(Seen::of(&one[1]));
+        assert_eq!(
+            accept(common, other.last(), Some(&proof(&other, 2))),
+            Ok(())
+        );
+    }
+}

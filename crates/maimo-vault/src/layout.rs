@@ -50,3 +50,52 @@ pub fn lacking(
         .filter(|number| !in_tail(*number) && state.pack(*number, channel).is_none())
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        journal::record::Record,
+        testing::{chunk, number, object, replay},
+    };
+
+    const FIRST: ChannelId = ChannelId([1; 32]);
+    const SECOND: ChannelId = ChannelId([2; 32]);
+
+    fn layout(epoch: u64, channels: &[ChannelId]) -> Record {
+        let channels = channels.to_vec();
+        Record::Layout { epoch, channels }
+    }
+
+    #[test]
+    fn the_first_channel_decides_and_the_others_follow() {
+        assert_eq!(Layout::of(&State::default()), None);
+        let state = replay([layout(2, &[SECOND, FIRST]), layout(1, &[FIRST])]);
+        let layout = Layout::of(&state).unwrap();
+        assert_eq!((layout.epoch, layout.first()), (2, Some(SECOND)));
+        assert_eq!(layout.others(), [FIRST]);
+    }
+
+    #[test]
+    fn a_channel_lacks_what_is_needed_and_neither_recorded_for_it_nor_in_the_tail() {
+        let pack = |n, channel| Record::Pack {
+            number: number(n),
+            channel,
+            reference: object(n, 4096),
+        };
+        let state = replay([
+            pack(1, FIRST),
+            pack(2, FIRST),
+            pack(4, FIRST),
+            pack(1, SECOND),
+        ]);
+        let mut demand = Demand::default();
+        for n in 1..4 {
+            demand.add(chunk(n, 0));
+        }
+        let in_tail = |tail| tail == number(3);
+        assert_eq!(lacking(&state, &demand, SECOND, in_tail), [number(2)]);
+        assert_eq!(lacking(&state, &demand, FIRST, in_tail), []);
+        assert_eq!(lacking(&state, &demand, FIRST, |_| false), [number(3)]);
+    }
+}
