@@ -428,3 +428,6 @@ fn stamped(sequence: u64, records: &[(RecordId, Record)]) -> Vec<(Stamp, Record)
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests;
