@@ -146,7 +146,8 @@ fn roll_back(world: &mut World, seen: &mut Seen) {
     let image = world.shared.providers[&channel].image();
     let (_, before) = world.shared.providers[&channel].newest();
     live(world, 4);
-    let mirrored = world.shared.providers.len() > 1;
+    let layout = |device: &Device| device.home.cache.as_ref().and_then(|cache| cache.layout());
+    let mirrored = layout(&world.devices[0]).is_some_and(|layout| layout.channels.len() > 1);
     world.shared.provider(channel).restore(image);
     expect_astray(world, channel, before, seen);
     repair(world, channel, mirrored, seen);

@@ -25,11 +25,13 @@ pub struct StoreKeys {
     pub commits: CommitNameKey,
     /// The keys of each channel.
     pub channels: BTreeMap<ChannelId, ChannelKeys>,
+    /// How many of the channels the store begins with; the others are opened as mirrors later.
+    pub begun_with: usize,
 }
 
 impl StoreKeys {
     /// Derives the keys of a store with a channel to each of the providers.
-    pub fn new(secret: &MasterSecret, providers: &[AuthPublicKey]) -> Self {
+    pub fn new(secret: &MasterSecret, providers: &[AuthPublicKey], begun_with: usize) -> Self {
         let channels = providers.iter().map(|auth| {
             let keys = secret.channel_keys(EPOCH, auth);
             let client = keys.client.public();
@@ -41,7 +43,17 @@ impl StoreKeys {
             journal: secret.chunk_id_key(EPOCH, ChunkType::Journal, Domain::default()),
             commits: secret.commit_name_key(EPOCH),
             channels: channels.collect(),
+            begun_with,
         }
+    }
+
+    /// Returns the channels of the store's first layout.
+    pub fn first_layout(&self) -> Vec<ChannelId> {
+        self.channels
+            .keys()
+            .copied()
+            .take(self.begun_with)
+            .collect()
     }
 }
 

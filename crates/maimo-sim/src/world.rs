@@ -179,7 +179,8 @@ impl World {
             })
             .collect();
         let public: Vec<_> = auth.iter().map(AuthSecretKey::public).collect();
-        let keys = Rc::new(StoreKeys::new(&secret, &public));
+        let begun_with = 1 + (rng.next_u32() as usize) % public.len();
+        let keys = Rc::new(StoreKeys::new(&secret, &public, begun_with));
         let grace = match rng.next_u32() % 3 {
             0 => Grace::For(core::time::Duration::ZERO),
             1 => Grace::For(core::time::Duration::from_hours(24)),

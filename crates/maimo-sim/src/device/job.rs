@@ -47,6 +47,8 @@ pub enum Purpose {
     Prune,
     /// Merge segments of the journal.
     Merge,
+    /// Open another channel as a mirror.
+    Mirror,
     /// Put back what a channel that was rolled back no longer shows, from what was known before.
     Repair {
         /// What was known.
@@ -271,6 +273,7 @@ impl Device {
             (None, Purpose::Evict { paths }) => super::evict::plan(&mut self.home, shared, paths),
             (None, Purpose::Prune) => prune::plan(&mut self.home, shared),
             (None, Purpose::Merge) => prune::plan_merge(&mut self.home, shared),
+            (None, Purpose::Mirror) => store::plan_mirror(&mut self.home, shared),
             (None, Purpose::Repair { known }) => repair::plan(&mut self.home, shared, known),
         };
         if plan.is_none() {

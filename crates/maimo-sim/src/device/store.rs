@@ -239,6 +239,32 @@ pub fn plan(home: &mut Home, disk: &Disk, shared: &mut Shared) -> Plan {
     }
 }
 
+/// Makes the draft that opens another channel as a mirror; nothing where all are open. What it lacks comes with the next runs.
+pub fn plan_mirror(home: &mut Home, shared: &mut Shared) -> Option<Plan> {
+    let cache = Rc::clone(home.cache.as_ref()?);
+    let keys = Rc::clone(&shared.keys);
+    let mut layout = cache.layout()?;
+    let mut unopened = keys.channels.keys();
+    let opened = unopened.find(|channel| !layout.channels.contains(channel))?;
+    let before = layout.channels.clone();
+    layout.channels.push(*opened);
+    let mut sealer = Sealer::new(home, &keys, &before, &mut shared.rng);
+    let record = Record::Layout {
+        epoch: layout.epoch + 1,
+        channels: layout.channels,
+    };
+    let records = vec![(sealer.next_record(), record)];
+    let piece = Piece::new(sealer.next_pack());
+    let draft = draft(piece, records, &keys, &mut sealer);
+    Some(Plan {
+        draft,
+        taken: BTreeMap::new(),
+        layouts: sealer.layouts,
+        naming: Naming::New,
+        merge: None,
+    })
+}
+
 /// Turns a draft to a state that another device won the race for. Nothing where it must be made anew from the files.
 pub fn rebase(home: &mut Home, shared: &mut Shared, mut plan: Plan) -> Option<Plan> {
     let cache = Rc::clone(home.cache.as_ref()?);
@@ -270,7 +296,14 @@ pub fn rebase(home: &mut Home, shared: &mut Shared, mut plan: Plan) -> Option<Pl
     }
     plan.taken = taken;
     if now_at.iter().any(|(was, is)| was != is) {
+        let before = plan.draft.records.clone();
         turn(&mut plan.draft.records, &now_at);
+        for (old, new) in before.iter().zip(&plan.draft.records) {
+            if old != new {
+                // The pack it ends in was sealed with the old references.
+                shared.repeated.remove(&old.0);
+            }
+        }
         let mut sealer = Sealer::new(home, &keys, &channels, &mut shared.rng);
         let piece = match &plan.draft.body {
             Body::Piece(piece) => piece.clone(),
@@ -611,7 +644,7 @@ fn first_records(home: &Home, state: &State, keys: &StoreKeys, now: u64) -> Vec<
         }
         records.push(Record::Layout {
             epoch: 1,
-            channels: keys.channels.keys().copied().collect(),
+            channels: keys.first_layout(),
         });
     }
     records

@@ -56,9 +56,12 @@ pub fn sync(
 ) -> Result<Synced, SyncError> {
     let synced = read(providers, keys, seen, known, None)?;
     // Nothing may be built on what a channel shows that does not decide.
-    let decides = match synced.cache.layout().and_then(|layout| layout.first()) {
-        Some(first) => synced.cache.shown.get(&first) == Some(&synced.cache.base.sequence),
-        None => providers.len() == keys.channels.len(),
+    let cache = &synced.cache;
+    let decides = if let Some(first) = cache.layout().and_then(|layout| layout.first()) {
+        cache.shown.get(&first) == Some(&cache.base.sequence)
+    } else {
+        let mut first = keys.first_layout().into_iter();
+        first.all(|channel| providers.contains_key(&channel))
     };
     if decides {
         Ok(synced)
@@ -304,13 +307,13 @@ impl Home {
     }
 }
 
-/// Returns the channels of the layout, or all before there is one, in order.
+/// Returns the channels of the layout, or those it will begin with, in order.
 pub fn layout_channels(cache: &Cache, keys: &StoreKeys) -> Vec<ChannelId> {
     cache
         .layout()
         .unwrap_or(Layout {
             epoch: 0,
-            channels: keys.channels.keys().copied().collect(),
+            channels: keys.first_layout(),
         })
         .channels
 }

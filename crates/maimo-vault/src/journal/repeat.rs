@@ -4,7 +4,8 @@
 //! that have any of them, references turned. Of several copies of one record the one sealed last is right, hence `as_of`.
 //!
 //! What packs cannot tell: a file all of whose chunks were known when it was stored (a copy, a rename) sealed nothing that could
-//! repeat it; and events, runs and policies are the journal's alone.
+//! repeat it; a file whose references a lost race or a repair turned after its packs were sealed is told as it was before; and events,
+//! runs and policies are the journal's alone.
 
 use std::collections::BTreeMap;
 
