@@ -3,18 +3,20 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     panic::{AssertUnwindSafe, catch_unwind},
+    rc::Rc,
 };
 
 use maimo_vault::journal::state::Presence;
+use rand_core::Rng;
 
 use crate::{
     device::{
         Device, Disk, Home,
-        job::{Job, Outcome, Purpose},
+        job::{Job, Outcome, Purpose, Stage},
         path, store, sync,
     },
     faults, invariants,
-    world::{World, new_home},
+    world::{Shared, World, new_home},
 };
 
 /// What a history went through, to see that the model reaches what it is for.
@@ -32,12 +34,18 @@ pub struct Tally {
     pub images: u64,
     /// Devices lost and replaced.
     pub replaced: u64,
+    /// Races of a store against a prune.
+    pub duels: u64,
     /// Jobs that had to begin anew after a lost race or a refusal.
     pub races: u64,
     /// Local files unlinked.
     pub unlinked: u64,
     /// Refusals for want of room.
     pub full: u64,
+    /// Runs of chunks that a prune wrote again.
+    pub rewritten: u64,
+    /// After lost races: chunks found elsewhere, chunks named again, drafts made anew.
+    pub rebased: [u64; 3],
 }
 
 impl Tally {
@@ -49,9 +57,14 @@ impl Tally {
         self.crashes += other.crashes;
         self.images += other.images;
         self.replaced += other.replaced;
+        self.duels += other.duels;
         self.races += other.races;
         self.unlinked += other.unlinked;
         self.full += other.full;
+        self.rewritten += other.rewritten;
+        for (own, other) in self.rebased.iter_mut().zip(other.rebased) {
+            *own += other;
+        }
     }
 }
 
@@ -98,6 +111,7 @@ pub fn play(seed: u64) -> Tally {
                 image = image.filter(|(of, _)| *of != chosen);
                 tally.replaced += 1;
             }
+            8 if world.shared.one_in(2) => duel(&mut world, chosen, &mut tally),
             _ => work(&mut world, chosen, &mut tally),
         }
         if world.shared.heads != heads {
@@ -107,6 +121,9 @@ pub fn play(seed: u64) -> Tally {
     settle(&mut world, &mut tally);
     tally.heads = world.shared.heads;
     tally.unlinked = world.shared.unlinked;
+    let fates = world.shared.fates;
+    tally.rewritten = fates.rewritten;
+    tally.rebased = [fates.moved, fates.let_go, fates.lost];
     tally
 }
 
@@ -122,8 +139,8 @@ fn work(world: &mut World, chosen: usize, tally: &mut Tally) {
             5 => Purpose::Store {
                 delete_local: device.disk.files.keys().copied().take(2).collect(),
             },
-            6..=7 => Purpose::Prune,
-            8 if shared.one_in(2) => Purpose::Mirror,
+            6..=8 => Purpose::Prune,
+            _ if shared.one_in(3) => Purpose::Mirror,
             _ => Purpose::Merge,
         };
         device.home.job = Some(Job::new(purpose));
@@ -160,6 +177,90 @@ fn work(world: &mut World, chosen: usize, tally: &mut Tally) {
     }
 }
 
+/// One device refers to what the other is about to let go of: the race that the rule of rebasing is there for.
+fn duel(world: &mut World, chosen: usize, tally: &mut Tally) {
+    let World { shared, devices } = world;
+    let [one, other] = devices.as_mut_slice() else {
+        return;
+    };
+    let (pruning, storing) = if chosen == 0 {
+        (one, other)
+    } else {
+        (other, one)
+    };
+    let quiet = pruning.home.job.is_none() && storing.home.job.is_none();
+    if !quiet || !shared.offline.is_empty() {
+        return;
+    }
+    // A content that only old revisions will have.
+    let content = unique(shared);
+    pruning.disk.files.insert(1, Rc::clone(&content));
+    for _ in 0..5 {
+        pruning.home.job = Some(Job::new(store_all()));
+        if !run(pruning, shared, tally) {
+            return;
+        }
+        invariants::check(shared);
+        shared.now.0 += 3 * 3600 * 1000;
+        pruning.disk.files.insert(1, unique(shared));
+    }
+    storing.disk.files.insert(2, content);
+    storing.home.job = Some(Job::new(store_all()));
+    let ready = [Stage::Upload, Stage::Compose, Stage::Send];
+    let wait_at = ready[usize::try_from(shared.below(3)).expect("three")];
+    while storing
+        .home
+        .job
+        .as_ref()
+        .is_some_and(|job| job.stage != wait_at)
+    {
+        if storing.step(shared) != Outcome::Going {
+            storing.end_job();
+            return;
+        }
+    }
+    let merges = shared.below(3);
+    for purpose in core::iter::once(Purpose::Prune)
+        .chain((0..merges).map(|_| Purpose::Merge))
+        .chain(shared.one_in(2).then(store_all))
+    {
+        pruning.home.job = Some(Job::new(purpose));
+        if !run(pruning, shared, tally) {
+            return;
+        }
+        invariants::check(shared);
+    }
+    if shared.one_in(3) {
+        shared.now.0 += 40 * 24 * 3600 * 1000;
+        let now = shared.now;
+        for provider in shared.providers.values_mut() {
+            provider.sweep(now);
+        }
+    }
+    if run(storing, shared, tally) {
+        invariants::check(shared);
+    }
+    tally.duels += 1;
+}
+
+fn store_all() -> Purpose {
+    Purpose::Store {
+        delete_local: BTreeSet::new(),
+    }
+}
+
+/// Returns a content that nothing else has: small enough for the tail, or not.
+fn unique(shared: &mut Shared) -> Rc<Vec<u8>> {
+    let length = if shared.one_in(3) {
+        700
+    } else {
+        3 * 4096 + 700
+    };
+    let mut content = vec![0; length];
+    shared.rng.fill_bytes(&mut content);
+    Rc::new(content)
+}
+
 fn toggle_offline(world: &mut World) {
     let channels: Vec<_> = world.shared.providers.keys().copied().collect();
     let at = usize::try_from(world.shared.below(channels.len() as u64)).expect("few");
@@ -175,9 +276,7 @@ fn settle(world: &mut World, tally: &mut Tally) {
         let World { shared, devices } = world;
         let device = &mut devices[chosen];
         run(device, shared, tally);
-        device.home.job = Some(Job::new(Purpose::Store {
-            delete_local: BTreeSet::new(),
-        }));
+        device.home.job = Some(Job::new(store_all()));
         if !run(device, shared, tally) {
             // No room: nothing more can be asked of this history than that nothing was lost.
             invariants::check(shared);
@@ -212,11 +311,7 @@ fn settle(world: &mut World, tally: &mut Tally) {
 }
 
 /// Runs a device's job to its end; false where there is no room.
-pub(crate) fn run(
-    device: &mut Device,
-    shared: &mut crate::world::Shared,
-    tally: &mut Tally,
-) -> bool {
+pub(crate) fn run(device: &mut Device, shared: &mut Shared, tally: &mut Tally) -> bool {
     for _ in 0..400 {
         if device.home.job.is_none() {
             return true;

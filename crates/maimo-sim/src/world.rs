@@ -16,6 +16,7 @@ use maimo_vault::{
     journal::{record::Record, state::Presence},
     keys::MasterSecret,
     name::{RecordId, SourceId, WriterId},
+    retention::Policy,
 };
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 use rand_core::Rng;
@@ -39,6 +40,8 @@ pub struct Shared {
     pub providers: BTreeMap<ChannelId, Provider>,
     /// Channels that cannot be reached at the moment.
     pub offline: BTreeSet<ChannelId>,
+    /// What the owner wants kept; nothing for the default.
+    pub policy: Option<Policy>,
     /// The time.
     pub now: Timestamp,
     /// Chance.
@@ -57,6 +60,21 @@ pub struct Shared {
     pub heads: u64,
     /// How many local files were unlinked.
     pub unlinked: u64,
+    /// What became of chunks.
+    pub fates: Fates,
+}
+
+/// How often chunks met which fate.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Fates {
+    /// Runs of chunks that a prune wrote again.
+    pub rewritten: u64,
+    /// Chunks taken by dedup that a lost race found elsewhere.
+    pub moved: u64,
+    /// Chunks taken by dedup that a lost race found let go of, and named again.
+    pub let_go: u64,
+    /// Drafts that had to be made anew, because a chunk was gone.
+    pub lost: u64,
 }
 
 /// Providers and devices.
@@ -194,8 +212,21 @@ impl World {
                 (provider.channel(), provider)
             })
             .collect();
+        // Most owners of the model keep little, so that much is let go of while others still refer to it.
+        let last = rng.next_u32() % 4;
+        let policy = (last > 0).then_some(Policy {
+            last,
+            hourly: 0,
+            daily: 0,
+            weekly: 0,
+            monthly: 0,
+            yearly: 0,
+            within_ms: 0,
+            revisions: 0,
+        });
         let mut shared = Shared {
             keys,
+            policy,
             providers,
             offline: BTreeSet::new(),
             now: Timestamp(1_790_000_000_000),
@@ -207,6 +238,7 @@ impl World {
             lost: BTreeSet::new(),
             heads: 0,
             unlinked: 0,
+            fates: Fates::default(),
         };
         let devices = (0..devices)
             .map(|_| {
@@ -248,6 +280,13 @@ impl Device {
         let number = u8::try_from(shared.below(12)).expect("below twelve");
         if shared.one_in(4) {
             self.disk.files.remove(&number);
+            return;
+        }
+        // A file is put back as it was once, on this device or the other: by then its chunks may be on their way out.
+        if shared.one_in(3) && !shared.contents.is_empty() {
+            let at = usize::try_from(shared.below(shared.contents.len() as u64)).expect("few");
+            let old = shared.contents.values().nth(at).cloned();
+            self.disk.files.extend(old.map(|old| (number, old)));
             return;
         }
         let blocks = match shared.below(6) {

@@ -138,23 +138,24 @@ impl Draft {
     /// How long a piece may be for a draft to go into the tail at all, in bytes.
     pub const PIECE_BYTES_MAX: usize = TAIL_BYTES_MAX / 2;
 
-    /// Puts the records into the piece, if they fit the tail with its chunks; else gives all back, to be written as packs and segments.
+    /// Puts the records into the piece, if they fit the tail with its chunks; else gives both back, to be written as packs and segments.
     pub fn small(
-        mut piece: Piece,
+        piece: Piece,
         records: Vec<(RecordId, Record)>,
-    ) -> Result<Self, Vec<(RecordId, Record)>> {
+    ) -> Result<Self, (Piece, Vec<(RecordId, Record)>)> {
         let encoded = Batch::new(stamped(0, &records)).encode();
+        let mut full = piece.clone();
         let fits = encoded.len() <= Self::PIECE_BYTES_MAX
-            && piece.set_records(encoded).is_ok()
-            && piece.encoded_length() <= Self::PIECE_BYTES_MAX;
+            && full.set_records(encoded).is_ok()
+            && full.encoded_length() <= Self::PIECE_BYTES_MAX;
         if fits {
             Ok(Self {
                 records,
                 restored: Vec::new(),
-                body: Body::Piece(piece),
+                body: Body::Piece(full),
             })
         } else {
-            Err(records)
+            Err((piece, records))
         }
     }
 

@@ -357,11 +357,9 @@ impl Device {
                 after.shown.insert(first, next.base.sequence);
                 after.layouts.extend(plan.layouts.clone());
                 after.layouts.extend(next.layouts.clone());
-                let view = &next.candidate.after;
-                after.layouts.retain(|number, _| {
-                    let pack = next.base.state.pack(*number, first);
-                    pack.is_some_and(|pack| view.data.entry(&pack.root).is_some())
-                });
+                after
+                    .layouts
+                    .retain(|number, _| next.base.state.pack(*number, first).is_some());
                 after.segments = segments(&self.home, shared, first, &next.base, &after);
                 after.store = Some(next.store.clone());
                 after.joined = None;

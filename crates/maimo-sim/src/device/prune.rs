@@ -21,12 +21,12 @@ use super::{
 };
 use crate::{keys::EPOCH, world::Shared};
 
-/// Small packs by the model's measure: its packs hold some 40 KiB.
+/// The rules at the model's measure: its packs hold some 120 KiB.
 const RULES: RewriteRules = RewriteRules {
     waste_percent: 10,
-    waste_floor_bytes: 16 * 1024,
-    small_bytes: 20 * 1024,
-    small_count: 4,
+    waste_floor_bytes: 4 * 1024,
+    small_bytes: 24 * 1024,
+    small_count: 2,
 };
 
 /// Makes the draft of a prune, or nothing where all is kept and well filled.
@@ -107,6 +107,7 @@ pub fn plan(home: &mut Home, shared: &mut Shared) -> Option<Plan> {
         (builder, repeat)
     });
     store::seal_packs(builders.collect(), &mut sealer, &mut named);
+    shared.fates.rewritten += moves.len() as u64;
     for record in moves {
         named.push((sealer.next_record(), record));
     }

@@ -26,6 +26,7 @@ use maimo_vault::{
     pack::{FramedChunk, PackBuilder, PackKeys, PackKind, PackLayout, Piece, open_pack},
     prune,
     rebase::{Fate, fate, turn},
+    retention::Policy,
 };
 
 use super::{
@@ -41,7 +42,7 @@ use crate::{
 /// How the model cuts files, in bytes: the chunker leaves files this small whole, and files of several chunks are wanted.
 const CHUNK_BYTES: usize = 4096;
 /// How many bytes of frames the model puts into a pack.
-const PACK_FRAMES_BYTES: usize = 40 * 1024;
+const PACK_FRAMES_BYTES: usize = 120 * 1024;
 /// How many bytes of frames a draft may have to ride in the tail.
 const PIECE_FRAMES_BYTES: usize = 2048;
 
@@ -62,7 +63,7 @@ pub fn plan(home: &mut Home, disk: &Disk, shared: &mut Shared) -> Plan {
     let state = &cache.base.state;
 
     // What is new, in walk order, and which files it belongs to.
-    let mut records: Vec<Record> = first_records(home, state, &keys, now);
+    let mut records: Vec<Record> = first_records(home, state, &keys, now, shared.policy);
     let mut files: Vec<(u8, Rc<Vec<u8>>, Vec<ChunkId>)> = Vec::new();
     let mut new: Vec<NewChunk> = Vec::new();
     let mut found: BTreeMap<ChunkId, ChunkRef> = BTreeMap::new();
@@ -185,8 +186,11 @@ pub fn plan(home: &mut Home, disk: &Disk, shared: &mut Shared) -> Plan {
         let own = |number| {
             number == piece.number() || builders.iter().any(|builder| builder.number() == number)
         };
+        // A crash may have taken back an earlier plan under the same name.
         if last.is_some_and(own) {
             shared.repeated.insert(*id);
+        } else {
+            shared.repeated.remove(id);
         }
     }
     let as_of = cache.base.sequence + 1;
@@ -280,16 +284,24 @@ pub fn rebase(home: &mut Home, shared: &mut Shared, mut plan: Plan) -> Option<Pl
     let mut taken = BTreeMap::new();
     for (chunk, id) in &plan.taken {
         let here = match fate(*chunk, id, &cache.base.state, &known, &living) {
-            Fate::Lives(here) => here,
+            Fate::Lives(here) => {
+                shared.fates.moved += u64::from(here != *chunk);
+                here
+            }
             Fate::LetGo(here) => {
+                shared.fates.let_go += 1;
                 // Named again, unless the provider has said that it is freed.
                 let reference = cache.base.state.pack(here.pack, channels[0])?;
                 if home.not_held.contains(&(channels[0], reference)) {
+                    shared.fates.lost += 1;
                     return None;
                 }
                 here
             }
-            Fate::Lost => return None,
+            Fate::Lost => {
+                shared.fates.lost += 1;
+                return None;
+            }
         };
         now_at.insert(*chunk, here);
         taken.insert(here, *id);
@@ -536,20 +548,44 @@ pub fn dedup(cache: &Cache, channels: &[ChannelId]) -> DedupIndex {
     )
 }
 
-/// Writes records where they fit: into the tail or into segments.
+/// Writes records where they fit: into the tail or into segments. Chunks that were meant for the tail go into a pack with the latter.
 pub fn draft(
     piece: Piece,
     records: Vec<(RecordId, Record)>,
     keys: &StoreKeys,
     sealer: &mut Sealer<'_>,
 ) -> Draft {
-    Draft::small(piece, records).unwrap_or_else(|records| {
-        let writer = SegmentWriter {
-            id_key: &keys.journal,
-            level: Level::new(1).expect("a level"),
-        };
-        Draft::large(records, &writer, sealer)
-    })
+    let (piece, mut records) = match Draft::small(piece, records) {
+        Ok(draft) => return draft,
+        Err(too_large) => too_large,
+    };
+    let writer = SegmentWriter {
+        id_key: &keys.journal,
+        level: Level::new(1).expect("a level"),
+    };
+    if !piece.entries().is_empty() {
+        let mut builder = PackBuilder::new(sealer.next_pack(), PackKind::Data);
+        let number = builder.number();
+        let mut now_at = BTreeMap::new();
+        for (index, chunk) in (0..).zip(piece.chunks()) {
+            let to = builder.push(chunk).expect("a piece fits a pack");
+            let from = ChunkRef {
+                pack: piece.number(),
+                index,
+            };
+            now_at.insert(
+                from,
+                ChunkRef {
+                    pack: number,
+                    index: to,
+                },
+            );
+        }
+        turn(&mut records, &now_at);
+        let repeat = Repeat::of_new(&records, number, 0);
+        seal_packs(vec![(builder, repeat)], sealer, &mut records);
+    }
+    Draft::large(records, &writer, sealer)
 }
 
 /// Seals packs and adds where they are to `named`.
@@ -624,7 +660,13 @@ fn lacked(
 }
 
 /// Returns what a store's first commit says besides.
-fn first_records(home: &Home, state: &State, keys: &StoreKeys, now: u64) -> Vec<Record> {
+fn first_records(
+    home: &Home,
+    state: &State,
+    keys: &StoreKeys,
+    now: u64,
+    policy: Option<Policy>,
+) -> Vec<Record> {
     let mut records = Vec::new();
     if state.sources().all(|(source, _)| source != home.source) {
         records.push(Record::Source {
@@ -645,6 +687,10 @@ fn first_records(home: &Home, state: &State, keys: &StoreKeys, now: u64) -> Vec<
         records.push(Record::Layout {
             epoch: 1,
             channels: keys.first_layout(),
+        });
+        records.push(Record::Policy {
+            pattern: String::new(),
+            policy,
         });
     }
     records

@@ -198,10 +198,11 @@ fn read_state(
     }
     let view = &cache.views[&channel];
     for (number, reference) in state.packs(channel) {
-        if view.data.entry(&reference.root).is_none() {
+        let cached = known.and_then(|known| known.layouts.get(&number));
+        // The table of a pack that was let go of is worth keeping: the pack may be named again. It is not worth fetching.
+        if cached.is_none() && view.data.entry(&reference.root).is_none() {
             continue;
         }
-        let cached = known.and_then(|known| known.layouts.get(&number));
         let layout = if let Some(layout) = cached {
             Rc::clone(layout)
         } else {

@@ -665,7 +665,7 @@ impl Store {
             let piece = Piece::new(self.sealer.next_pack());
             match Draft::small(piece, records) {
                 Ok(draft) => return draft,
-                Err(records) => records,
+                Err((_, records)) => records,
             }
         } else {
             records

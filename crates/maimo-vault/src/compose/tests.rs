@@ -134,7 +134,7 @@ impl Client {
     fn commit(&mut self, base: Base, piece: Piece, records: Vec<(RecordId, Record)>) -> Base {
         self.with_writer(|writer, client| {
             let draft = Draft::small(piece, records)
-                .unwrap_or_else(|records| Draft::large(records, writer, client));
+                .unwrap_or_else(|(_, records)| Draft::large(records, writer, client));
             compose(base, &draft, writer, client)
         })
     }
@@ -628,7 +628,11 @@ fn records_that_do_not_fit_half_a_tail_are_given_back() {
     };
     assert!(Draft::small(Piece::new(number(0)), records(10)).is_ok());
     let many = records(60);
-    assert_eq!(Draft::small(Piece::new(number(0)), many.clone()), Err(many));
+    let piece = Piece::new(number(0));
+    assert_eq!(
+        Draft::small(piece.clone(), many.clone()),
+        Err((piece, many))
+    );
 }
 
 /// Returns how far a store that says this speaks of the writer.
