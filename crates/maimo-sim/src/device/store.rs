@@ -186,7 +186,10 @@ pub fn plan(home: &mut Home, disk: &Disk, shared: &mut Shared) -> Plan {
         let own = |number| {
             number == piece.number() || builders.iter().any(|builder| builder.number() == number)
         };
-        // A crash may have taken back an earlier plan under the same name.
+        // A crash may have taken back an earlier plan under the same name; a restored home may plan under names that are taken.
+        if shared.admitted.contains(id) {
+            continue;
+        }
         if last.is_some_and(own) {
             shared.repeated.insert(*id);
         } else {
