@@ -49,18 +49,17 @@ impl DedupIndex {
                 continue;
             };
             for (place, entry) in (0..).zip(pack.entries()) {
+                let chunk = ChunkRef {
+                    pack: number,
+                    index: place,
+                };
                 let known = pack.live_map([place]).is_some_and(|needed| {
                     let mut maps = on_channels.iter().flatten();
                     maps.all(|live| live.contains_all(&needed))
                 });
-                if known {
-                    index.insert(
-                        entry.id,
-                        ChunkRef {
-                            pack: number,
-                            index: place,
-                        },
-                    );
+                // A chunk that moved may live on beside what was named again in its old pack; records name the new place only.
+                if known && state.resolve(chunk) == chunk {
+                    index.insert(entry.id, chunk);
                 }
             }
         }
