@@ -12,7 +12,7 @@ use crate::{
     journal::{
         batch::Stamp,
         record::{DROPPED_MAX, PathEvent, Record},
-        state::{Entry, Presence, State, newest},
+        state::{Entry, Presence, Run, State, newest},
     },
     name::{ChunkRef, PackNumber, RecordId, SourceId},
     pack::PackLayout,
@@ -50,27 +50,16 @@ impl Drops {
         for ((source, path), entries) in state.paths() {
             let policy = policy_of(*source, path).unwrap_or(store_policy);
             let known = by_policy.entry(*source).or_default();
-            let at = known.iter().position(|(of, _)| *of == policy);
-            let at = at.unwrap_or_else(|| {
-                known.push((policy, KeptRuns::select(state, *source, policy, now)));
-                known.len() - 1
-            });
-            drops.add_path(state, entries, &known[at].1, policy);
+            let place = KeptRuns::place(known, state, *source, policy, now);
+            drops.add_path(state, entries, &known[place].1, policy);
         }
-        for run in state.runs().keys() {
-            let Some(source) = state.runs().get(run).map(|run| run.source) else {
-                continue;
-            };
+        for (run, Run { source, .. }) in state.runs() {
             if state.end(*run).is_none() || !state.is_kept(*run) || state.is_pinned(*run) {
                 continue;
             }
-            let known = by_policy.entry(source).or_default();
-            if known.is_empty() {
-                known.push((
-                    store_policy,
-                    KeptRuns::select(state, source, store_policy, now),
-                ));
-            }
+            // The store's policy has a say even where every path has one of its own.
+            let known = by_policy.entry(*source).or_default();
+            KeptRuns::place(known, state, *source, store_policy, now);
             if !known.iter().any(|(_, kept)| kept.runs.contains(run)) {
                 drops.runs.insert(*run);
             }
@@ -132,11 +121,26 @@ impl Drops {
 struct KeptRuns {
     runs: BTreeSet<RecordId>,
     ends: BTreeSet<Stamp>,
-    /// Everything later than the last completed run belongs to one that has not completed.
-    last_end: Option<Stamp>,
+    /// Where the source's newest run began, if it has not completed. Those before it that have not either were given up.
+    open_since: Option<Stamp>,
 }
 
 impl KeptRuns {
+    /// Returns where in `known` the runs kept under `policy` are, after selecting them unless they are there.
+    fn place(
+        known: &mut Vec<(Policy, Self)>,
+        state: &State,
+        source: SourceId,
+        policy: Policy,
+        now: Timestamp,
+    ) -> usize {
+        let place = known.iter().position(|(of, _)| *of == policy);
+        place.unwrap_or_else(|| {
+            known.push((policy, Self::select(state, source, policy, now)));
+            known.len() - 1
+        })
+    }
+
     fn select(state: &State, source: SourceId, policy: Policy, now: Timestamp) -> Self {
         let completed = state.kept_runs(source);
         let mut runs = policy.select(&completed, now);
@@ -147,15 +151,19 @@ impl KeptRuns {
                 .filter(|run| state.is_pinned(*run)),
         );
         let end = |run: &RecordId| state.end(*run).map(|(stamp, _)| stamp);
+        let own = state.runs().iter().filter(|(_, run)| run.source == source);
+        let newest = own.max_by_key(|(_, run)| run.begun);
         Self {
             ends: runs.iter().filter_map(end).collect(),
-            last_end: completed.iter().filter_map(|(run, _)| end(run)).max(),
+            open_since: newest
+                .filter(|(run, _)| end(run).is_none())
+                .map(|(_, run)| run.begun),
             runs,
         }
     }
 
     fn contain(&self, from: Stamp, until: Option<Stamp>) -> bool {
-        let of_open_run = until.is_none() && self.last_end.is_none_or(|last| from > last);
+        let of_open_run = self.open_since.is_some_and(|begun| from > begun);
         of_open_run
             || self
                 .ends
@@ -354,3 +362,6 @@ pub fn moved(chunks: &[ChunkRef], to: PackNumber, first: u32) -> Vec<Record> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests;
