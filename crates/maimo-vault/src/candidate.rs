@@ -303,3 +303,6 @@ fn whole_packs<'a>(
     }
     Ok(changes)
 }
+
+#[cfg(test)]
+mod tests;
