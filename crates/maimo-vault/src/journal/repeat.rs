@@ -197,6 +197,7 @@ mod tests {
         journal::record::PathEvent,
         name::{SourceId, WriterId},
         path::StorePath,
+        testing::{at, chunk, dropped, file, id, moved, number, replay},
     };
 
     fn repeat(as_of: u64, record: Record) -> Repeat {
@@ -241,5 +242,79 @@ mod tests {
         };
         assert!(Repeat::parse(&repeat(4, gone).encode()).is_err());
         assert!(Repeat::parse(&repeat(0, folder()).encode()).is_err());
+    }
+
+    fn ids(repeat: &Repeat) -> Vec<u64> {
+        let records = repeat.batch.records().iter();
+        records.map(|(stamp, _)| stamp.id.counter).collect()
+    }
+
+    #[test]
+    fn a_pack_repeats_the_new_files_that_end_in_it() {
+        let files = [
+            (id(0), file("within", [chunk(1, 0)])),
+            (id(1), file("from", [chunk(1, 1), chunk(2, 0)])),
+            (id(2), file("into", [chunk(2, 1), chunk(1, 2)])),
+            (id(3), moved(chunk(1, 0), chunk(1, 1), 1)),
+        ];
+        let repeat = Repeat::of_new(&files, number(1), 9);
+        assert_eq!((repeat.as_of, ids(&repeat)), (9, vec![0, 2]));
+        // Stamped as the commit would that it was sealed for.
+        let stamps = repeat
+            .batch
+            .records()
+            .iter()
+            .map(|(stamp, _)| stamp.sequence);
+        assert!(stamps.into_iter().all(|sequence| sequence == 9));
+        assert_eq!(Repeat::parse(&repeat.encode()), Ok(Some(repeat)));
+        assert_eq!(ids(&Repeat::of_new(&files, number(3), 9)), [0_u64; 0]);
+    }
+
+    #[test]
+    fn a_pack_that_chunks_moved_into_repeats_the_kept_files_that_have_any_of_them() {
+        let records = [
+            file("all", [chunk(1, 0), chunk(1, 1)]),
+            file("part", [chunk(2, 0), chunk(1, 1)]),
+            file("other", [chunk(2, 0)]),
+            file("let go", [chunk(1, 0)]),
+            moved(chunk(1, 0), chunk(5, 3), 2),
+            dropped([3]),
+        ];
+        let state = replay(records.clone());
+        let here = |chunk: ChunkRef| chunk.pack == number(5);
+        let repeat = Repeat::of_moved(&state, 9, here);
+        let expected = [
+            (at(0), file("all", [chunk(5, 3), chunk(5, 4)])),
+            (at(1), file("part", [chunk(2, 0), chunk(5, 4)])),
+        ];
+        assert_eq!(repeat.batch.records(), expected);
+        // The same from the records, where they hold all that there is to say.
+        let stamped: Vec<_> = (0..).map(at).zip(records).collect();
+        assert_eq!(Repeat::of_records(&state, 9, &stamped, here), repeat);
+        let first = Repeat::of_records(&state, 9, &stamped[..1], here);
+        assert_eq!(ids(&first), [0]);
+    }
+
+    #[test]
+    fn packs_alone_give_the_last_copy_of_a_record_all_of_whose_chunks_are_there() {
+        let copies = || {
+            [(4, 1), (9, 3), (7, 2)].map(|(as_of, pack)| Repeat {
+                as_of,
+                batch: Batch::new(vec![(at(0), file("a", [chunk(pack, 0), chunk(pack, 1)]))]),
+            })
+        };
+        let found = |there: &dyn Fn(ChunkRef) -> bool| {
+            let state = rebuild(copies(), there);
+            let content = state
+                .kept_revisions()
+                .next()
+                .map(|(_, content)| content.clone());
+            content.map(|content| content.extents()[0].first.pack.n)
+        };
+        assert_eq!(found(&|_| true), Some(3));
+        // A chunk of the last one is gone: the copy before it is right, not the first.
+        assert_eq!(found(&|at| at != chunk(3, 1)), Some(2));
+        assert_eq!(found(&|at| at.pack == number(1)), Some(1));
+        assert_eq!(found(&|at| at.index == 0), None);
     }
 }

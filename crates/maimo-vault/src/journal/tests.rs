@@ -632,6 +632,94 @@ fn segments_merge_sixteen_of_a_level_and_by_what_died_in_them() {
     assert_eq!(plan(&full), Some(vec![4]));
 }
 
+#[test]
+fn the_lowest_level_that_is_full_merges_first_and_others_stay() {
+    let weight = |level| SegmentWeight {
+        level,
+        length: 1000,
+        dead: 0,
+    };
+    let mut segments = vec![weight(1); FAN_IN];
+    assert_eq!(plan(&segments), Some((0..FAN_IN).collect()));
+    segments.extend(vec![weight(0); FAN_IN + 3]);
+    assert_eq!(plan(&segments), Some((FAN_IN..2 * FAN_IN).collect()));
+}
+
+/// What a prune wrote down stands in a segment of level 0: left out, it stayed for as long again (decision 0003).
+#[test]
+fn a_merge_by_waste_takes_the_lowest_level_along_within_its_step() {
+    let weight = |level, length, dead| SegmentWeight {
+        level,
+        length,
+        dead,
+    };
+    let segments = [
+        weight(2, 5 << 20, 1 << 20),
+        weight(1, 1 << 20, 0),
+        weight(0, 4096, 0),
+        weight(0, 4096, 0),
+    ];
+    assert_eq!(plan(&segments), Some(vec![0, 2, 3]));
+    // Up to a twentieth may be dead.
+    let total = (6 << 20) + 8192;
+    let dead = |dead| {
+        let mut segments = segments;
+        segments[0].dead = dead;
+        plan(&segments)
+    };
+    assert_eq!(dead(total / 20), None);
+    assert_eq!(dead(total / 20 + 1), Some(vec![0, 2, 3]));
+    // Where not all of it fits a step, what is dead goes first.
+    let large = [
+        weight(0, 9 << 20, 0),
+        weight(2, 9 << 20, 4 << 20),
+        weight(0, 4096, 0),
+    ];
+    assert_eq!(plan(&large), Some(vec![1, 2]));
+}
+
+#[test]
+fn what_was_dropped_is_known_on_for_as_long_as_the_record_is_read_anywhere() {
+    let at = |counter| Stamp {
+        sequence: counter,
+        id: id(counter),
+    };
+    let log = [
+        (at(1), file(1, vec![chunk(0, 0)])),
+        (at(2), file(2, vec![chunk(0, 1)])),
+        (
+            at(3),
+            Record::Dropped {
+                ids: vec![id(1), id(2)],
+            },
+        ),
+    ];
+    let state = replay(&log);
+    let merge = |segment: &[(Stamp, Record)]| Judge::new(&state).merge(segment.to_vec());
+    // One of the two records is merged along, the other is in another segment.
+    let left = Record::Dropped { ids: vec![id(1)] };
+    assert_eq!(merge(&log[1..]), [(at(3), left)]);
+    assert_eq!(merge(&log), []);
+    assert_eq!(merge(&log[2..]), log[2..]);
+}
+
+#[test]
+fn a_segment_all_dead_weighs_its_whole_pack_and_an_empty_one_nothing() {
+    let at = |counter| Stamp {
+        sequence: counter,
+        id: id(counter),
+    };
+    let log = [
+        (at(1), file(1, vec![chunk(0, 0)])),
+        (at(2), Record::Dropped { ids: vec![id(1)] }),
+    ];
+    let state = replay(&log);
+    let weigh = |records: &[(Stamp, Record)]| Judge::new(&state).weigh(0, 4096, records.to_vec());
+    assert_eq!(weigh(&log[..1]).dead, 4096);
+    assert_eq!(weigh(&log[1..]).dead, 0);
+    assert_eq!(weigh(&[]).dead, 0);
+}
+
 fn one(record: Record) -> Vec<u8> {
     let stamp = Stamp {
         sequence: 1,
