@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """A second reader, written from docs/format.md and docs/cryptography.md alone: restores the files of the golden store.
 
-Shares no code with Maimo. Run with the PyPI packages `blake3` and `zstandard`. Follows "Reading a store" step by step; what it reads is
+Shares no code with Maimo. Run with the Python packages `blake3` and `zstandard`. Follows "Reading a store" step by step; what it reads is
 held against the page with `assert`. It checks no signature.
 """
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Makes keys.json and key_file.json, sharing no code with Maimo.
 
-Run with the PyPI packages `blake3` and `argon2-cffi`; XChaCha8 is spelled out below.
+Run with the Python packages `blake3` and `argon2-cffi`; XChaCha8 is spelled out below.
 """
 
 import hashlib
