@@ -330,7 +330,7 @@ fn live(acts: &[Act], last: u32, revisions: u32) -> Life {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
     #[test]
-    fn a_prune_takes_nothing_that_a_kept_run_shows_and_leaves_nothing_for_the_next(
+    fn a_prune_leaves_what_kept_runs_show_and_nothing_that_no_rule_keeps(
         acts in proptest::collection::vec(act(), 1..40),
         last in 0..3_u32,
         revisions in 0..3_u32,
@@ -342,18 +342,28 @@ proptest! {
             life.put(record);
         }
         let after = life.state();
-        for source in [SOURCE, OTHER] {
-            for (run, _) in after.kept_runs(source) {
-                let (end, _) = after.end(run).unwrap();
-                for (_, revision, _) in after.as_of(source, end) {
-                    prop_assert!(after.is_kept(revision), "{:?} is in a kept run", revision);
-                }
-            }
-        }
-        for (source, path) in after.paths().keys() {
+        for ((source, path), entries) in after.paths() {
             let newest = after.newest(*source, path);
-            if let Some((revision, .., Presence::Present | Presence::Evicted)) = newest {
-                prop_assert!(after.is_kept(revision), "{:?} is the newest", revision);
+            let current = newest.filter(|(.., presence)| {
+                matches!(presence, Presence::Present | Presence::Evicted)
+            });
+            let newest_run = after.runs().iter().filter(|(_, run)| run.source == *source);
+            let open = newest_run
+                .max_by_key(|(_, run)| run.begun)
+                .filter(|(run, _)| after.end(**run).is_none());
+            let stored = entries.iter().rev();
+            let stored = stored.filter(|(_, entry)| matches!(entry, Entry::Revision { .. }));
+            for (newer, (stamp, _)) in (0..).zip(stored) {
+                let shown = after.kept_runs(*source).iter().any(|(run, _)| {
+                    let (end, _) = after.end(*run).unwrap();
+                    after.as_of(*source, end).any(|(_, revision, _)| revision == stamp.id)
+                });
+                let is_owed = shown
+                    || newer < revisions
+                    || after.is_pinned(stamp.id)
+                    || current.is_some_and(|(revision, ..)| revision == stamp.id)
+                    || open.is_some_and(|(_, run)| *stamp > run.begun);
+                prop_assert_eq!(after.is_kept(stamp.id), is_owed, "{:?}", stamp);
             }
         }
         for gone in drops.runs.union(&drops.revisions) {
