@@ -25,9 +25,13 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::keys::{EPOCH, StoreKeys};
 
+pub mod draft;
 pub mod evict;
+pub mod follow;
 pub mod job;
+pub mod naming;
 pub mod prune;
+pub mod rebase;
 pub mod repair;
 pub mod store;
 pub mod sync;

@@ -17,7 +17,7 @@ use maimo_vault::{
 };
 
 use super::{
-    Device, Disk, Home, Sealer,
+    Device, Disk, Home, Sealer, draft,
     job::{Naming, Outcome, Plan, Stage},
     path, store, sync,
 };
@@ -111,7 +111,7 @@ pub fn plan(home: &mut Home, shared: &mut Shared, paths: &BTreeMap<u8, RecordId>
         return None;
     }
     let piece = Piece::new(sealer.next_pack());
-    let draft = store::draft(piece, records, &keys, &mut sealer);
+    let draft = draft::draft(piece, records, &keys, &mut sealer);
     Some(Plan {
         draft,
         taken: BTreeMap::new(),

@@ -27,7 +27,9 @@ use maimo_vault::{
     pack::{PackKind, PackLayout},
 };
 
-use super::{Cache, Device, Home, Living, Sealer, prune, repair, store, sync};
+use super::{
+    Cache, Device, Home, Living, Sealer, draft, follow, naming, prune, rebase, repair, store, sync,
+};
 use crate::world::Shared;
 
 /// What the work is for.
@@ -260,7 +262,7 @@ impl Device {
         let purpose = job.purpose.clone();
         let plan = match (purpose, job.plan.take()) {
             (Purpose::Store { .. } | Purpose::Evict { .. }, Some(plan)) => {
-                store::rebase(&mut self.home, shared, plan)
+                rebase::rebase(&mut self.home, shared, plan)
             }
             _ => None,
         };
@@ -273,7 +275,7 @@ impl Device {
             (None, Purpose::Evict { paths }) => super::evict::plan(&mut self.home, shared, paths),
             (None, Purpose::Prune) => prune::plan(&mut self.home, shared),
             (None, Purpose::Merge) => prune::plan_merge(&mut self.home, shared),
-            (None, Purpose::Mirror) => store::plan_mirror(&mut self.home, shared),
+            (None, Purpose::Mirror) => follow::plan_mirror(&mut self.home, shared),
             (None, Purpose::Repair { known }) => repair::plan(&mut self.home, shared, known),
         };
         if plan.is_none() {
@@ -408,9 +410,9 @@ impl Device {
         for channel in &channels[1..] {
             let behind = cache.shown.get(channel).copied().unwrap_or(0) < cache.base.sequence;
             if behind && shared.is_reachable(*channel) {
-                match store::follow(&mut self.home, shared, &cache, *channel) {
-                    store::Followed::Moved | store::Followed::Uploaded => return Outcome::Going,
-                    store::Followed::CannotYet => {}
+                match follow::follow(&mut self.home, shared, &cache, *channel) {
+                    follow::Followed::Moved | follow::Followed::Uploaded => return Outcome::Going,
+                    follow::Followed::CannotYet => {}
                 }
             }
         }
@@ -461,8 +463,8 @@ fn compose(home: &mut Home, shared: &mut Shared, cache: &Cache, plan: &Plan) -> 
     layouts.extend(sealed.clone());
     let first = channels[0];
     let view = &cache.views[&first];
-    let data = store::data_changes(&base, &layouts, view, plan, first);
-    let new_segments = store::spooled_segments(home, first);
+    let data = naming::data_changes(&base, &layouts, view, plan, first);
+    let new_segments = follow::spooled_segments(home, first);
     let store_part = sync::next_store_part(cache, home, &keys, &base);
     let advance = maimo_vault::candidate::Advance {
         store: store_part.clone(),
@@ -527,7 +529,7 @@ fn segments(
 ) -> BTreeMap<PackNumber, Rc<Vec<Batch>>> {
     let read = |number: PackNumber| {
         let spooled = &home.spool[&(channel, number)];
-        Rc::new(store::open_segment(
+        Rc::new(draft::open_segment(
             &spooled.pack.bytes,
             &shared.keys,
             channel,

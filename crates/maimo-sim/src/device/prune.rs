@@ -15,9 +15,9 @@ use maimo_vault::{
 use rand_core::Rng;
 
 use super::{
-    Home, Sealer,
+    Home, Sealer, draft,
     job::{Naming, Plan, empty_draft},
-    store, sync,
+    sync,
 };
 use crate::{keys::EPOCH, world::Shared};
 
@@ -106,13 +106,13 @@ pub fn plan(home: &mut Home, shared: &mut Shared) -> Option<Plan> {
         let repeat = Repeat::of_moved(&after, sequence, |chunk| chunk.pack == number);
         (builder, repeat)
     });
-    store::seal_packs(builders.collect(), &mut sealer, &mut named);
+    draft::seal_packs(builders.collect(), &mut sealer, &mut named);
     shared.fates.rewritten += moves.len() as u64;
     for record in moves {
         named.push((sealer.next_record(), record));
     }
     let piece = Piece::new(sealer.next_pack());
-    let draft = store::draft(piece, named, &keys, &mut sealer);
+    let draft = draft::draft(piece, named, &keys, &mut sealer);
     Some(Plan {
         draft,
         taken: BTreeMap::new(),

@@ -19,9 +19,9 @@ use maimo_vault::{
 };
 
 use super::{
-    Cache, Home, Sealer,
+    Cache, Home, Sealer, draft, follow,
     job::{Naming, Plan},
-    store, sync,
+    sync,
 };
 use crate::{keys::StoreKeys, world::Shared};
 
@@ -92,7 +92,7 @@ pub fn plan(home: &mut Home, shared: &mut Shared, known: &Cache) -> Option<Plan>
             {
                 let whole = both.pack(number, *other).and_then(|pack| {
                     let bytes = shared.providers[other].pack(&pack)?;
-                    store::reopened(bytes, PackKind::Data, &keys, *other)
+                    follow::reopened(bytes, PackKind::Data, &keys, *other)
                 });
                 if let Some(builder) = whole {
                     again.insert(number, builder);
@@ -145,7 +145,7 @@ pub fn plan(home: &mut Home, shared: &mut Shared, known: &Cache) -> Option<Plan>
             named.push((id, record));
         }
         let repeat = Repeat::of_moved(&after, sequence, |chunk| chunk.pack == number);
-        store::seal_packs(vec![(builder, repeat)], &mut sealer, &mut named);
+        draft::seal_packs(vec![(builder, repeat)], &mut sealer, &mut named);
     }
     for (number, builder) in again {
         for (channel, reference) in sealer.seal(builder) {
