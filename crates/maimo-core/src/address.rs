@@ -14,8 +14,8 @@ use thiserror::Error;
 use crate::{
     codec::{Extensions, ObjectType, ParseError, Prelude, Put, Reader},
     error::{Classify, ErrorKind, Retry},
-    head::ALGORITHM_ED25519,
     identity::{AuthPublicKey, AuthSecretKey, OnionPublicKey, ParseKeyError, Signature},
+    signed,
 };
 
 /// One address of a provider.
@@ -374,25 +374,13 @@ impl AddressList {
 
     /// Returns the list as bytes.
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = self.signed_bytes();
-        out.put(self.signature.as_bytes());
-        out
+        signed::join(self.signed_bytes(), &self.signature)
     }
 
     /// Reads a list, if it was signed by the provider whose key is `signer`.
     pub fn verify(bytes: &[u8], signer: &AuthPublicKey) -> Result<Self, AddressListError> {
-        if bytes.len() > Self::LENGTH_MAX {
-            return Err(ParseError::TooLarge {
-                what: "list of addresses",
-                found: bytes.len() as u64,
-                max: Self::LENGTH_MAX as u64,
-            }
-            .into());
-        }
-        let (signed, signature) = bytes
-            .split_last_chunk::<{ Signature::LENGTH }>()
-            .ok_or(ParseError::Truncated { what: "signature" })?;
-        let list = Self::parse(signed, Signature(*signature))?;
+        let (signed, signature) = signed::split(bytes, Self::LENGTH_MAX, "list of addresses")?;
+        let list = Self::parse(signed, signature)?;
         if list.signer != *signer {
             return Err(AddressListError::Signer);
         }
@@ -407,14 +395,7 @@ impl AddressList {
         Prelude::parse_without_epoch(&mut reader, ObjectType::AddressList)?;
         let sequence = reader.u64("sequence number")?;
         let addresses = Addresses::parse(&mut reader)?;
-        if reader.u8("signature algorithm")? != ALGORITHM_ED25519 {
-            return Err(ParseError::Invalid {
-                what: "signature algorithm",
-            });
-        }
-        let signer = AuthPublicKey::parse(&mut reader, "signer")?;
-        let extensions = Extensions::parse(&mut reader)?;
-        reader.finish()?;
+        let (signer, extensions) = signed::parse_end(reader, "signer")?;
         Ok(Self {
             signer,
             sequence,
@@ -429,9 +410,7 @@ impl AddressList {
         Prelude { epoch: 0 }.encode(ObjectType::AddressList, &mut out);
         out.put_u64(self.sequence);
         self.addresses.encode(&mut out);
-        out.put_u8(ALGORITHM_ED25519);
-        out.put(self.signer.as_bytes());
-        self.extensions.encode(&mut out);
+        signed::encode_end(&self.signer, &self.extensions, &mut out);
         out
     }
 }

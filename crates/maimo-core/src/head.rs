@@ -15,6 +15,7 @@ use crate::{
     identity::{ClientPublicKey, ClientSecretKey, Signature},
     inventory::InventoryRef,
     reference::ObjectRef,
+    signed,
 };
 
 /// The longest commit, in bytes.
@@ -78,15 +79,13 @@ impl Head {
         self.vital.encode_fixed(&mut out);
         self.commit.encode_fixed(&mut out);
         out.put_u64(self.time.0);
-        out.put_u8(ALGORITHM_ED25519);
-        out.put(self.signer.as_bytes());
-        self.extensions.encode(&mut out);
+        signed::encode_end(&self.signer, &self.extensions, &mut out);
         out
     }
 
     /// Reads a head.
     pub fn parse(bytes: &[u8]) -> Result<Self, ParseError> {
-        check_length(bytes, Self::LENGTH_MAX, "head")?;
+        signed::check_length(bytes, Self::LENGTH_MAX, "head")?;
         let mut reader = Reader::new(bytes);
         Prelude::parse_without_epoch(&mut reader, ObjectType::Head)?;
         let channel = ChannelId(reader.array("channel id")?);
@@ -97,14 +96,7 @@ impl Head {
         let vital = InventoryRef::parse_fixed(&mut reader)?;
         let commit = ObjectRef::parse_fixed(&mut reader, COMMIT_BYTES_MAX, "commit")?;
         let time = Timestamp(reader.u64("time")?);
-        if reader.u8("signature algorithm")? != ALGORITHM_ED25519 {
-            return Err(ParseError::Invalid {
-                what: "signature algorithm",
-            });
-        }
-        let signer = ClientPublicKey::parse(&mut reader, "signer")?;
-        let extensions = Extensions::parse(&mut reader)?;
-        reader.finish()?;
+        let (signer, extensions) = signed::parse_end(reader, "signer")?;
         if sequence == 0 || sequence > SEQUENCE_MAX {
             return Err(ParseError::Invalid {
                 what: "sequence number",
@@ -215,9 +207,7 @@ impl SignedHead {
 
     /// Returns the head's bytes, then the signature's 64.
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = self.head.encode();
-        out.put(self.signature.as_bytes());
-        out
+        signed::join(self.head.encode(), &self.signature)
     }
 
     /// Reads what [`Self::encode`] wrote, if it is of `channel` and one of `signers` signed it.
@@ -226,11 +216,7 @@ impl SignedHead {
         channel: ChannelId,
         signers: &[ClientPublicKey],
     ) -> Result<Self, HeadError> {
-        check_length(bytes, Self::LENGTH_MAX, "signed head")?;
-        let (head_bytes, signature) = bytes
-            .split_last_chunk::<{ Signature::LENGTH }>()
-            .ok_or(ParseError::Truncated { what: "signature" })?;
-        let signature = Signature(*signature);
+        let (head_bytes, signature) = signed::split(bytes, Self::LENGTH_MAX, "signed head")?;
         let head = Head::parse(head_bytes)?;
         if head.channel != channel {
             return Err(HeadError::Channel);
@@ -248,17 +234,6 @@ impl SignedHead {
             signature,
         })
     }
-}
-
-fn check_length(bytes: &[u8], max: usize, what: &'static str) -> Result<(), ParseError> {
-    if bytes.len() > max {
-        return Err(ParseError::TooLarge {
-            what,
-            found: bytes.len() as u64,
-            max: max as u64,
-        });
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ pub mod line;
 pub mod live_map;
 pub mod receipt;
 pub mod reference;
+mod signed;
 pub mod ticket;
 pub mod units;
 pub mod verify;

@@ -11,9 +11,9 @@ use crate::{
     clock::Timestamp,
     codec::{Extensions, ObjectType, ParseError, Prelude, Put, Reader},
     error::{Classify, ErrorKind, Retry},
-    head::ALGORITHM_ED25519,
     id::{ChannelId, RootHash},
     identity::{AuthPublicKey, AuthSecretKey, Signature},
+    signed,
 };
 
 const SIGN_CONTEXT: &str = "maimo receipt v1";
@@ -122,25 +122,13 @@ impl Receipt {
 
     /// Returns the receipt as bytes.
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = self.signed_bytes();
-        out.put(self.signature.as_bytes());
-        out
+        signed::join(self.signed_bytes(), &self.signature)
     }
 
     /// Reads a receipt, if it was signed by the provider whose key is `signer`.
     pub fn verify(bytes: &[u8], signer: &AuthPublicKey) -> Result<Self, ReceiptError> {
-        if bytes.len() > Self::LENGTH_MAX {
-            return Err(ParseError::TooLarge {
-                what: "receipt",
-                found: bytes.len() as u64,
-                max: Self::LENGTH_MAX as u64,
-            }
-            .into());
-        }
-        let (signed, signature) = bytes
-            .split_last_chunk::<{ Signature::LENGTH }>()
-            .ok_or(ParseError::Truncated { what: "signature" })?;
-        let receipt = Self::parse(signed, Signature(*signature))?;
+        let (signed, signature) = signed::split(bytes, Self::LENGTH_MAX, "receipt")?;
+        let receipt = Self::parse(signed, signature)?;
         if receipt.signer != *signer {
             return Err(ReceiptError::Signer);
         }
@@ -165,14 +153,7 @@ impl Receipt {
                 what: "sequence number",
             });
         }
-        if reader.u8("signature algorithm")? != ALGORITHM_ED25519 {
-            return Err(ParseError::Invalid {
-                what: "signature algorithm",
-            });
-        }
-        let signer = AuthPublicKey::parse(&mut reader, "signer")?;
-        let extensions = Extensions::parse(&mut reader)?;
-        reader.finish()?;
+        let (signer, extensions) = signed::parse_end(reader, "signer")?;
         Ok(Self {
             acknowledged,
             signer,
@@ -189,9 +170,7 @@ impl Receipt {
         out.put_u64(self.acknowledged.sequence);
         out.put_u64(self.acknowledged.time.0);
         out.put(&self.acknowledged.instance.0);
-        out.put_u8(ALGORITHM_ED25519);
-        out.put(self.signer.as_bytes());
-        self.extensions.encode(&mut out);
+        signed::encode_end(&self.signer, &self.extensions, &mut out);
         out
     }
 }

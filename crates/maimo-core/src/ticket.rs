@@ -14,10 +14,10 @@ use crate::{
     clock::Timestamp,
     codec::{Extensions, ObjectType, ParseError, Prelude, Put, Reader},
     error::{Classify, ErrorKind, Retry},
-    head::ALGORITHM_ED25519,
     id::{ChannelId, RootHash},
     identity::{AuthPublicKey, ClientPublicKey, ClientSecretKey, Signature},
     line::{self, LINE_CHARACTERS_MAX, LineError},
+    signed,
 };
 
 const SIGN_CONTEXT: &str = "maimo ticket v1";
@@ -158,25 +158,13 @@ impl Ticket {
 
     /// Returns the ticket as bytes.
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = self.signed_bytes();
-        out.put(self.signature.as_bytes());
-        out
+        signed::join(self.signed_bytes(), &self.signature)
     }
 
     /// Reads a ticket, if the client it names signed it.
     pub fn parse(bytes: &[u8]) -> Result<Self, TicketError> {
-        if bytes.len() > Self::LENGTH_MAX {
-            return Err(ParseError::TooLarge {
-                what: "ticket",
-                found: bytes.len() as u64,
-                max: Self::LENGTH_MAX as u64,
-            }
-            .into());
-        }
-        let (signed, signature) = bytes
-            .split_last_chunk::<{ Signature::LENGTH }>()
-            .ok_or(ParseError::Truncated { what: "signature" })?;
-        let ticket = Self::parse_signed(signed, Signature(*signature))?;
+        let (signed, signature) = signed::split(bytes, Self::LENGTH_MAX, "ticket")?;
+        let ticket = Self::parse_signed(signed, signature)?;
         ticket
             .client
             .verify(SIGN_CONTEXT, signed, &ticket.signature)
@@ -208,14 +196,7 @@ impl Ticket {
                 slices: reader.u64("budget of slices")?,
             },
         };
-        if reader.u8("signature algorithm")? != ALGORITHM_ED25519 {
-            return Err(ParseError::Invalid {
-                what: "signature algorithm",
-            });
-        }
-        let client = ClientPublicKey::parse(&mut reader, "client")?;
-        let extensions = Extensions::parse(&mut reader)?;
-        reader.finish()?;
+        let (client, extensions) = signed::parse_end(reader, "client")?;
         Ok(Self {
             terms,
             client,
@@ -235,9 +216,7 @@ impl Ticket {
         out.put_u64(self.terms.expires.0);
         out.put_u64(self.terms.budget.bytes);
         out.put_u64(self.terms.budget.slices);
-        out.put_u8(ALGORITHM_ED25519);
-        out.put(self.client.as_bytes());
-        self.extensions.encode(&mut out);
+        signed::encode_end(&self.client, &self.extensions, &mut out);
         out
     }
 }
