@@ -3,7 +3,6 @@
 //! Invariant: every commit that a store waits for holds nothing but what that store brought; prunes, rewrites and merges are commits of
 //! their own, made after it was acknowledged.
 
-use core::cell::RefCell;
 use std::collections::BTreeMap;
 
 use maimo_core::{
@@ -18,34 +17,37 @@ use maimo_core::{
 };
 use maimo_vault::{
     candidate::{Advance, ChannelView},
-    commit::{Segment, StorePart, TailPiece, Witness},
-    compose::{Base, Draft, Sealing, SegmentWriter, compose, compose_merge, write_segments},
-    compress::{Codec, Level},
+    commit::{StorePart, TailPiece, Witness},
+    compose::{Base, Draft, Sealing, SegmentWriter, compose},
+    compress::Level,
     demand::{Demand, Packs},
     journal::{
-        batch::{Batch, Stamp},
-        merge::{Judge, SegmentWeight, plan},
+        batch::Stamp,
+        merge::SegmentWeight,
         metadata::Metadata,
         record::{ChunkExtent, Content, PathEvent, Record},
-        state::Entry as PathEntry,
     },
     keys::{ChunkIdKey, CommitName, CommitNameKey, MasterSecret, StoreId},
-    name::{ChunkId, ChunkRef, ChunkType, Domain, PackNumber, RecordId, SourceId, WriterId},
-    pack::{FramedChunk, PackBuilder, PackKind, PackLayout, Piece},
+    name::{ChunkRef, ChunkType, Domain, PackNumber, RecordId, SourceId, WriterId},
+    pack::{PackKind, PackLayout, Piece},
     path::StorePath,
-    prune::{Drops, REWRITE_STEP_BYTES, Rewrite, RewriteRules, Waste, moved, target},
+    prune::RewriteRules,
 };
 
 use super::{
     chance::Chance,
     figures::Figures,
-    sealer::{EPOCH, Purpose, Scales, Sealer, Upload},
+    sealer::{EPOCH, Purpose, Sealer},
 };
+
+mod chunks;
+mod measure;
+mod upkeep;
+
+use chunks::Open;
 
 /// How much content a first store commits at a time, in bytes.
 const STEP_BYTES: u64 = 1 << 30;
-/// What one put carries of a pack, in bytes.
-const PUT_BYTES: u64 = 1024 * 1024;
 
 /// Something that a run found at a path.
 #[derive(Debug, Clone)]
@@ -238,286 +240,6 @@ impl Store {
         self.merge();
     }
 
-    /// Lets go of what the policy does not keep, rewrites what is worth it, merges what that made dead.
-    pub(super) fn prune(&mut self) {
-        let drops = Drops::plan(&self.base.state, self.now);
-        let mut next = None;
-        if !drops.is_empty() {
-            let draft = self.draft(drops.records());
-            next = Some(self.compose(&draft));
-        }
-        let state = &next.as_ref().unwrap_or(&self.base).state;
-        let demand = Demand::of(state);
-        let changes = self.retarget(&demand);
-        if let Some(next) = next {
-            self.commit(next, changes, None, false);
-        }
-        self.rewrite(demand);
-        self.weigh();
-        self.merge();
-    }
-
-    /// Returns the changes that make the data inventory name what is demanded.
-    fn retarget(&mut self, demand: &Demand) -> Vec<InventoryChange> {
-        let targets = target(demand, self.sealer.data.values().map(|pack| &pack.layout));
-        let mut changes = Vec::new();
-        let mut gone = Vec::new();
-        for (number, pack) in &self.sealer.data {
-            let root = pack.reference.root;
-            let before = self.view.data.entry(&root);
-            match targets.get(number) {
-                Some(live) if before.is_none_or(|entry| entry.live() != live) => {
-                    changes.push(set(pack.reference, live.clone()));
-                }
-                Some(_) => {}
-                None => {
-                    if before.is_some() {
-                        changes.push(InventoryChange::Remove(root));
-                    }
-                    gone.push(*number);
-                }
-            }
-        }
-        for number in gone {
-            self.sealer.data.remove(&number);
-        }
-        changes
-    }
-
-    /// Writes again what is wasteful or small, step by step, and measures the waste that is left.
-    fn rewrite(&mut self, mut demand: Demand) {
-        let layouts = || self.sealer.data.values().map(|pack| &pack.layout);
-        let targets = target(&demand, layouts());
-        let rewrite = Rewrite::plan(&demand, layouts(), &targets, self.rules);
-        if !rewrite.is_empty() {
-            let records_of = self.records_by_last_chunk(&rewrite);
-            let mut steps: Vec<Vec<ChunkRef>> = Vec::new();
-            let mut left = 0;
-            for chunk in &rewrite.chunks {
-                let length = self.entry_of(*chunk).frame_length + 32;
-                if left < u64::from(length) {
-                    left = REWRITE_STEP_BYTES;
-                    steps.push(Vec::new());
-                }
-                left -= u64::from(length);
-                steps.last_mut().expect("one was just begun").push(*chunk);
-            }
-            let count = steps.len();
-            for (number, step) in steps.into_iter().enumerate() {
-                let is_last = number + 1 == count;
-                demand = self
-                    .rewrite_step(&step, &records_of, is_last)
-                    .unwrap_or(demand);
-            }
-        }
-        let layouts = || self.sealer.data.values().map(|pack| &pack.layout);
-        let waste = Waste::of(&demand, layouts(), &target(&demand, layouts()));
-        self.figures.data_living = waste.living;
-        // In thousandths of a percent first: the integers are exact.
-        if let Some(share) = (waste.waste * 100_000).checked_div(waste.living) {
-            let share = u32::try_from(share).unwrap_or(u32::MAX);
-            self.figures.waste_percent.add(f64::from(share) / 1000.0);
-        }
-    }
-
-    /// Commits new copies of `chunks`; the last step lets go of the old ones and returns the demand after it.
-    fn rewrite_step(
-        &mut self,
-        chunks: &[ChunkRef],
-        records_of: &BTreeMap<ChunkRef, (Stamp, Record)>,
-        is_last: bool,
-    ) -> Option<Demand> {
-        let mut records = Vec::new();
-        let mut changes = Vec::new();
-        let mut open = Open::default();
-        for chunk in chunks {
-            let entry = *self.entry_of(*chunk);
-            let frame = &self.filler[..entry.frame_length as usize];
-            if !open.fits(frame.len()) {
-                self.close(&mut open, Purpose::Rewrite, &mut records, &mut changes);
-            }
-            let frame = &self.filler[..entry.frame_length as usize];
-            let builder = open.builder(&mut self.sealer);
-            builder
-                .push(FramedChunk::new(&entry, frame))
-                .expect("it was held against the room left");
-            open.moved.push(*chunk);
-            open.records.extend(records_of.get(chunk).cloned());
-        }
-        self.close(&mut open, Purpose::Rewrite, &mut records, &mut changes);
-        let draft = self.draft_of(records);
-        let next = self.compose(&draft);
-        let mut demand = None;
-        if is_last {
-            let after = Demand::of(&next.state);
-            changes = self.retarget(&after);
-            demand = Some(after);
-        }
-        self.commit(next, changes, None, false);
-        demand
-    }
-
-    /// Returns the records of kept files whose last chunk is to be rewritten: the new pack's table repeats them.
-    fn records_by_last_chunk(&self, rewrite: &Rewrite) -> BTreeMap<ChunkRef, (Stamp, Record)> {
-        let state = &self.base.state;
-        let mut records = BTreeMap::new();
-        for ((source, path), entries) in state.paths() {
-            for (stamp, entry) in entries {
-                let PathEntry::Revision { metadata, content } = entry else {
-                    continue;
-                };
-                let last = state.resolve_all(content.extents()).last();
-                let Some(last) = last.filter(|last| rewrite.packs.contains(&last.pack)) else {
-                    continue;
-                };
-                if state.is_kept(stamp.id) {
-                    let record = Record::File {
-                        source: *source,
-                        path: path.clone(),
-                        metadata: metadata.clone(),
-                        content: content.clone(),
-                    };
-                    records.insert(last, (*stamp, record));
-                }
-            }
-        }
-        records
-    }
-
-    fn entry_of(&self, chunk: ChunkRef) -> &maimo_vault::pack::Entry {
-        let layout = &self.sealer.data[&chunk.pack].layout;
-        &layout.entries()[chunk.index as usize]
-    }
-
-    /// Merges segments for as long as the plan finds any worth it: each merge a commit of its own, after the last was acknowledged.
-    fn merge(&mut self) {
-        loop {
-            let weights: Vec<SegmentWeight> = self
-                .base
-                .segments
-                .iter()
-                .map(|one| self.weight(one))
-                .collect();
-            let Some(chosen) = plan(&weights) else {
-                return;
-            };
-            let read: BTreeMap<PackNumber, Vec<Batch>> = chosen
-                .iter()
-                .map(|index| self.base.segments[*index].number)
-                .map(|number| (number, self.sealer.read_segment(number)))
-                .collect();
-            let read = RefCell::new(read);
-            let base = core::mem::take(&mut self.base);
-            let writer = SegmentWriter {
-                id_key: &self.id_key,
-                level: Level::default(),
-            };
-            let next = compose_merge(
-                base,
-                &chosen,
-                |segment| {
-                    read.borrow_mut()
-                        .remove(&segment.number)
-                        .unwrap_or_default()
-                },
-                &writer,
-                &mut self.sealer,
-            );
-            self.commit(next, Vec::new(), None, false);
-        }
-    }
-
-    fn weight(&self, segment: &Segment) -> SegmentWeight {
-        self.weights
-            .get(&segment.number)
-            .copied()
-            .unwrap_or_else(|| SegmentWeight {
-                level: segment.level,
-                length: self.view.segments[&segment.number].length,
-                dead: 0,
-            })
-    }
-
-    /// Weighs all segments anew, as records die when runs are dropped.
-    fn weigh(&mut self) {
-        let judge = Judge::new(&self.base.state);
-        self.weights = self
-            .base
-            .segments
-            .iter()
-            .map(|segment| {
-                let length = self.view.segments[&segment.number].length;
-                let records = self.records_in(*segment);
-                (segment.number, judge.weigh(segment.level, length, records))
-            })
-            .collect();
-    }
-
-    fn records_in(&self, segment: Segment) -> Vec<(Stamp, Record)> {
-        let batches = self.sealer.read_segment(segment.number);
-        batches
-            .into_iter()
-            .flat_map(|batch| batch.into_records(segment.sequence))
-            .collect()
-    }
-
-    /// Measures what a recovery reads now; `with_ratio` also against the kept records merged into one, which takes its time.
-    pub(super) fn sample(&mut self, with_ratio: bool) {
-        let journal: u64 = self
-            .view
-            .segments
-            .values()
-            .map(|segment| segment.length)
-            .sum();
-        let head = self
-            .view
-            .head
-            .as_ref()
-            .map_or(0, |head| head.encode().len() as u64);
-        let read = head + self.commit_length + journal;
-        self.figures.recovery.count(read);
-        self.figures
-            .recovery_packs
-            .count(self.base.segments.len() as u64);
-        self.figures.journal = journal;
-        self.figures.data_packs = self.view.data.len();
-        self.figures.vital_packs = self.view.vital.len();
-        let nodes = self.view.data.nodes().chain(self.view.vital.nodes());
-        self.figures.inventory = nodes.map(|(_, bytes)| bytes.len() as u64).sum();
-        if !with_ratio {
-            return;
-        }
-        let mut all: Vec<(Stamp, Record)> = self
-            .base
-            .segments
-            .iter()
-            .flat_map(|one| self.records_in(*one))
-            .collect();
-        for tail in &self.base.tail {
-            let batch = Batch::parse(tail.piece.records()).expect("it was encoded here");
-            all.extend(batch.into_records(tail.sequence));
-        }
-        let live = self.weigh_merged(Judge::new(&self.base.state).merge(all));
-        let share = u32::try_from(read * 100_000 / live.max(1)).unwrap_or(u32::MAX);
-        self.figures
-            .recovery_ratio
-            .add(f64::from(share) / 100_000.0);
-    }
-
-    fn weigh_merged(&self, records: Vec<(Stamp, Record)>) -> u64 {
-        let mut scales = Scales {
-            writer: self.sealer.writer,
-            packs: 0,
-            bytes: 0,
-        };
-        let writer = SegmentWriter {
-            id_key: &self.id_key,
-            level: Level::default(),
-        };
-        write_segments(records, &writer, &mut scales);
-        scales.bytes
-    }
-
     /// Holds the newest head against the client's rule: every chunk of every kept revision has living bytes.
     ///
     /// # Panics
@@ -615,34 +337,6 @@ impl Store {
         self.base = next;
     }
 
-    fn measure(&mut self, uploads: &[Upload], request: u64, nodes_ahead: u64, is_waited_for: bool) {
-        let figures = &mut self.figures;
-        let mut bytes = request;
-        let mut requests = 1 + nodes_ahead;
-        for upload in uploads {
-            let length = upload.reference.length;
-            if upload.kind == PackKind::Data {
-                figures.data_uploaded += length;
-                if upload.purpose != Purpose::Rewrite {
-                    figures.first_packs += length;
-                }
-            }
-            if upload.purpose != Purpose::Content {
-                bytes += length;
-                requests += length.div_ceil(PUT_BYTES);
-            }
-        }
-        figures.commits += 1;
-        figures.commit_bytes.count(bytes);
-        figures.requests.count(requests);
-        if is_waited_for {
-            figures.waited_bytes.count(bytes);
-            if self.is_settled {
-                figures.waited_later_bytes.count(bytes);
-            }
-        }
-    }
-
     fn witness(&self, head: &SignedHead) -> Witness {
         Witness {
             channel: self.sealer.channel,
@@ -676,104 +370,6 @@ impl Store {
             level: Level::default(),
         };
         Draft::large(records, &writer, &mut self.sealer)
-    }
-
-    /// Puts the new chunks of a few small files into a piece, if they fit one, and returns where they are.
-    fn piece_of(&mut self, found: &[Found]) -> Option<(Piece, Vec<ChunkRef>)> {
-        let lengths: Vec<(u32, u32)> = found
-            .iter()
-            .filter_map(|found| match &found.what {
-                What::File { pieces, .. } => Some(pieces),
-                What::Gone => None,
-            })
-            .flatten()
-            .filter_map(|piece| match piece {
-                FoundChunk::New { frame, plain } => Some((*frame, *plain)),
-                FoundChunk::Known(_) => None,
-            })
-            .collect();
-        let total: usize = lengths.iter().map(|(frame, _)| *frame as usize).sum();
-        if found.len() > 32 || total > Draft::PIECE_BYTES_MAX {
-            return None;
-        }
-        let mut piece = Piece::new(self.sealer.next_pack());
-        let mut chunks = Vec::new();
-        for (frame, plain) in lengths {
-            let chunk = self.new_chunk(frame, plain);
-            let index = piece.push(chunk.framed(&self.filler)).ok()?;
-            chunks.push(ChunkRef {
-                pack: piece.number(),
-                index,
-            });
-        }
-        Some((piece, chunks))
-    }
-
-    fn new_chunk(&mut self, frame: u32, plain: u32) -> NewChunk {
-        let room = self.filler.len() - frame as usize;
-        NewChunk {
-            id: ChunkId(self.sealer.chance.bytes()),
-            at: self.sealer.chance.index(room),
-            frame,
-            plain,
-        }
-    }
-
-    /// Puts a chunk into the open pack, or into the next one if that is full.
-    fn push(
-        &mut self,
-        open: &mut Open,
-        chunk: NewChunk,
-        records: &mut Vec<(RecordId, Record)>,
-        changes: &mut Vec<InventoryChange>,
-    ) -> ChunkRef {
-        if !open.fits(chunk.frame as usize) {
-            self.close(open, Purpose::Content, records, changes);
-        }
-        self.figures.content += u64::from(chunk.frame) + 32;
-        let builder = open.builder(&mut self.sealer);
-        let index = builder
-            .push(chunk.framed(&self.filler))
-            .expect("it was held against the room left");
-        ChunkRef {
-            pack: builder.number(),
-            index,
-        }
-    }
-
-    /// Seals the open pack, if there is one, and says so in `records` and `changes`.
-    fn close(
-        &mut self,
-        open: &mut Open,
-        purpose: Purpose,
-        records: &mut Vec<(RecordId, Record)>,
-        changes: &mut Vec<InventoryChange>,
-    ) {
-        let Open {
-            builder,
-            records: repeated,
-            moved: from,
-        } = core::mem::take(open);
-        let Some(mut builder) = builder else {
-            return;
-        };
-        let number = builder.number();
-        builder
-            .set_records(Batch::new(repeated).encode())
-            .expect("their length was held against the room left");
-        self.sealer.purpose = purpose;
-        for (channel, reference) in self.sealer.seal(builder) {
-            changes.push(set_whole(reference));
-            let record = Record::Pack {
-                number,
-                channel,
-                reference,
-            };
-            records.push((self.sealer.next_record(), record));
-        }
-        for record in moved(&from, number, 0) {
-            records.push((self.sealer.next_record(), record));
-        }
     }
 
     fn record_of(&self, found: &Found, new: &mut impl Iterator<Item = ChunkRef>) -> Record {
@@ -840,61 +436,6 @@ impl Packs for Store {
     fn live(&self, number: PackNumber) -> Option<&LiveMap> {
         let reference = self.base.state.pack(number, self.sealer.channel)?;
         self.view.live(&reference)
-    }
-}
-
-/// A pack that chunks go into, and what will be said of them.
-#[derive(Default)]
-struct Open {
-    builder: Option<PackBuilder>,
-    /// Records of the files that end in it.
-    records: Vec<(Stamp, Record)>,
-    /// Where its chunks were before.
-    moved: Vec<ChunkRef>,
-}
-
-impl Open {
-    /// More than the encoding of any record here takes, in bytes.
-    const RECORD_BYTES: usize = 200;
-
-    fn fits(&self, frame: usize) -> bool {
-        let records = (self.records.len() + 1) * Self::RECORD_BYTES;
-        self.builder
-            .as_ref()
-            .is_none_or(|builder| builder.would_fit(frame, records))
-    }
-
-    fn builder(&mut self, sealer: &mut Sealer) -> &mut PackBuilder {
-        self.builder
-            .get_or_insert_with(|| PackBuilder::new(sealer.next_pack(), PackKind::Data))
-    }
-}
-
-/// A chunk as it is met for the first time.
-#[derive(Debug, Clone, Copy)]
-struct NewChunk {
-    id: ChunkId,
-    /// Where in the filler its frame is.
-    at: usize,
-    frame: u32,
-    plain: u32,
-}
-
-impl NewChunk {
-    fn framed<'f>(&self, filler: &'f [u8]) -> FramedChunk<'f> {
-        FramedChunk {
-            id: self.id,
-            chunk_type: ChunkType::Content,
-            domain: Domain::default(),
-            codec: if self.frame < self.plain {
-                Codec::Zstd
-            } else {
-                Codec::Raw
-            },
-            dictionary: None,
-            plaintext_length: self.plain,
-            frame: &filler[self.at..self.at + self.frame as usize],
-        }
     }
 }
 
