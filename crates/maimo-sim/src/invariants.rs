@@ -11,7 +11,7 @@ use maimo_core::{
 use maimo_vault::{
     compress::Decompressor,
     journal::{
-        record::Content,
+        content::Content,
         repeat::{Repeat, rebuild},
     },
     name::{ChunkId, ChunkRef, RecordId},

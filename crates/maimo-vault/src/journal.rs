@@ -5,6 +5,7 @@
 //! whatever the order they are read in, and however often. [`merge`] keeps the number of segments small.
 
 pub mod batch;
+pub mod content;
 pub mod merge;
 pub mod metadata;
 mod names;

@@ -9,7 +9,8 @@ use crate::{
     dedup::DedupIndex,
     demand::{Packs, resolves},
     journal::{
-        record::{ChunkExtent, Content, Record},
+        content::{ChunkExtent, Content},
+        record::Record,
         state::State,
     },
     name::{ChunkId, ChunkRef, RecordId},

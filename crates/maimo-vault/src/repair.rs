@@ -7,7 +7,8 @@
 use crate::{
     journal::{
         batch::Stamp,
-        record::{ChunkExtent, Content, Record},
+        content::{ChunkExtent, Content},
+        record::Record,
         state::State,
     },
     name::{ChunkRef, RecordId},

@@ -15,8 +15,9 @@ use crate::{
     demand::Packs,
     journal::{
         batch::Stamp,
+        content::{ChunkExtent, Content},
         metadata::Metadata,
-        record::{ChunkExtent, Content, Record},
+        record::Record,
         state::State,
     },
     keys::{ChannelKeys, KeyEpoch, MasterSecret},

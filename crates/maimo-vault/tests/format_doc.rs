@@ -22,8 +22,9 @@ use maimo_core::{
 use maimo_vault::{
     journal::{
         batch::{Batch, Stamp},
+        content::{ChunkExtent, Content},
         metadata::{FileTime, Metadata},
-        record::{ChunkExtent, Content, Record},
+        record::Record,
     },
     keys::{KeyEpoch, MasterSecret},
     name::{ChunkRef, PackNumber, RecordId, SourceId, WriterId},
@@ -105,7 +106,7 @@ fn constants() -> BTreeMap<&'static str, String> {
         maimo_vault::journal::record::ADDRESSES_MAX,
         maimo_vault::journal::record::CHANNELS_MAX,
         maimo_vault::journal::record::DROPPED_MAX,
-        maimo_vault::journal::record::EXTENTS_MAX,
+        maimo_vault::journal::content::EXTENTS_MAX,
         maimo_vault::journal::metadata::XATTRS_MAX,
         maimo_vault::journal::metadata::XATTR_NAME_BYTES_MAX,
         maimo_vault::journal::metadata::XATTR_VALUE_BYTES_MAX,

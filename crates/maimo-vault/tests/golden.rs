@@ -36,7 +36,7 @@ use maimo_vault::{
     dictionary::Dictionary,
     journal::{
         batch::Batch,
-        record::Content,
+        content::Content,
         repeat::{Repeat, rebuild},
         state::State,
     },

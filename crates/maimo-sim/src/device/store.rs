@@ -11,8 +11,9 @@ use maimo_vault::{
     compress::{Compressor, Level},
     dedup::DedupIndex,
     journal::{
+        content::{ChunkExtent, Content},
         metadata::{FileTime, Metadata},
-        record::{ChunkExtent, Content, PathEvent, Record},
+        record::{PathEvent, Record},
         repeat::Repeat,
         state::{Presence, State, newest},
     },

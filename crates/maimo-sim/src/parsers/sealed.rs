@@ -14,9 +14,10 @@ use maimo_vault::{
     dictionary::{Dictionary, train},
     journal::{
         batch::{Batch, Stamp},
+        content::{ChunkExtent, Content},
         merge::Judge,
         metadata::{FileTime, Metadata},
-        record::{ChunkExtent, Content, PathEvent, Record},
+        record::{PathEvent, Record},
         repeat::Repeat,
         state::State,
     },

@@ -6,7 +6,8 @@ use maimo_vault::{
     compress::Level,
     journal::{
         batch::Stamp,
-        record::{ChunkExtent, Content, Record},
+        content::{ChunkExtent, Content},
+        record::Record,
     },
     keys::MasterSecret,
     name::{ChunkRef, ChunkType, Domain, PackNumber, RecordId, SourceId, WriterId},

@@ -23,9 +23,10 @@ use maimo_vault::{
     demand::{Demand, Packs},
     journal::{
         batch::Stamp,
+        content::{ChunkExtent, Content},
         merge::SegmentWeight,
         metadata::Metadata,
-        record::{ChunkExtent, Content, PathEvent, Record},
+        record::{PathEvent, Record},
     },
     keys::{ChunkIdKey, CommitName, CommitNameKey, MasterSecret, StoreId},
     name::{ChunkRef, ChunkType, Domain, PackNumber, RecordId, SourceId, WriterId},

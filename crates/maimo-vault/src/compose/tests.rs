@@ -11,8 +11,9 @@ use crate::{
     compress::Decompressor,
     dictionary::Dictionary,
     journal::{
+        content::{ChunkExtent, Content},
         metadata::Metadata,
-        record::{ChunkExtent, Content, PathEvent},
+        record::PathEvent,
         state::Presence,
     },
     keys::{ChannelKeys, MasterSecret},

@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     batch::{Batch, Stamp},
-    record::{ChunkExtent, Content, PathEvent, Record},
+    content::{ChunkExtent, Content},
+    record::{PathEvent, Record},
     state::{Entry, State, packs_named},
 };
 use crate::{

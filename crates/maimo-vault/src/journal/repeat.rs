@@ -13,7 +13,8 @@ use maimo_core::codec::{ParseError, Put, Reader};
 
 use super::{
     batch::{Batch, Stamp},
-    record::{ChunkExtent, Content, Record},
+    content::{ChunkExtent, Content},
+    record::Record,
     state::{Entry, State},
 };
 use crate::name::{ChunkRef, PackNumber, RecordId};

@@ -10,8 +10,9 @@ use maimo_core::{clock::Timestamp, id::ChannelId, reference::ObjectRef};
 
 use super::{
     batch::Stamp,
+    content::{ChunkExtent, Content},
     metadata::Metadata,
-    record::{ChunkExtent, Content, PathEvent, Record},
+    record::{PathEvent, Record},
 };
 use crate::{
     name::{ChunkId, ChunkRef, Domain, PackNumber, RecordId, SourceId, WriterId},

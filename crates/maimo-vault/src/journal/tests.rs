@@ -11,9 +11,10 @@ use proptest::prelude::*;
 
 use super::{
     batch::{Batch, PATHS_BYTES_MAX, RECORDS_MAX, Stamp, cut},
+    content::{ChunkExtent, Content},
     merge::{FAN_IN, Judge, SegmentWeight, plan},
     metadata::{FileTime, Metadata},
-    record::{ChunkExtent, Content, PathEvent, Record},
+    record::{PathEvent, Record},
     state::{Presence, State},
 };
 use crate::{

@@ -15,8 +15,9 @@ use maimo_vault::{
     commit::{StorePart, Witness},
     journal::{
         batch::{Batch, Stamp},
+        content::{ChunkExtent, Content},
         metadata::{FileTime, Metadata},
-        record::{ChunkExtent, Content, PathEvent, Record},
+        record::{PathEvent, Record},
         repeat::Repeat,
     },
     keys::{ChannelKeys, ChunkIdKey, CommitName, KeyEpoch, MasterSecret},
