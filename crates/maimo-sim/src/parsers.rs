@@ -5,11 +5,16 @@
 //! a fuzzer that follows coverage. What stands behind a seal, a signature or a checksum is reached by taking the input for the inside and
 //! sealing or signing it here; the sealed whole has an entry of its own, or is tried as well.
 
+mod commit;
 mod forest;
+mod frame;
+mod journal;
 mod mutate;
 mod objects;
+mod pack;
 mod provider;
 mod sealed;
+mod secret;
 mod signed;
 
 pub use mutate::structured;
@@ -56,19 +61,19 @@ pub const TARGETS: &[Target] = &[
     target("inventory_diff", forest::difference, forest::pairs),
     target("audit_answer", forest::audit_answer, forest::audit_answers),
     target("audit_inventory", forest::audit_inventory, forest::audited),
-    target("pack_header", sealed::pack_header, sealed::pack_headers),
-    target("pack_trailer", sealed::pack_trailer, sealed::pack_trailers),
-    target("pack_table", sealed::pack_table, sealed::pack_tables),
-    target("pack", sealed::pack, sealed::packs),
-    target("piece", sealed::piece, sealed::pieces),
-    target("commit", sealed::commit, sealed::commits),
-    target("batch", sealed::batch, sealed::batches),
-    target("repeat", sealed::repeat, sealed::repeats),
-    target("path", sealed::path, sealed::paths),
-    target("frame", sealed::frame, sealed::frames),
-    target("dictionary", sealed::dictionary, sealed::dictionaries),
-    target("key_file", sealed::key_file, sealed::key_files),
-    target("phrase", sealed::phrase, sealed::phrases),
+    target("pack_header", pack::pack_header, pack::pack_headers),
+    target("pack_trailer", pack::pack_trailer, pack::pack_trailers),
+    target("pack_table", pack::pack_table, pack::pack_tables),
+    target("pack", pack::pack, pack::packs),
+    target("piece", pack::piece, pack::pieces),
+    target("commit", commit::commit, commit::commits),
+    target("batch", journal::batch, journal::batches),
+    target("repeat", journal::repeat, journal::repeats),
+    target("path", journal::path, journal::paths),
+    target("frame", frame::frame, frame::frames),
+    target("dictionary", frame::dictionary, frame::dictionaries),
+    target("key_file", secret::key_file, secret::key_files),
+    target("phrase", secret::phrase, secret::phrases),
     target("provider", provider::provider, provider::histories),
 ];
 
