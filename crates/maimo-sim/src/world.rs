@@ -32,6 +32,9 @@ use crate::{
     provider::Provider,
 };
 
+/// Caps below this, in bytes, are there to be reached.
+pub const TIGHT_CAP: u64 = 180 << 10;
+
 /// What all devices share: the providers, the clock, chance, and the model's own knowledge of what is owed.
 pub struct Shared {
     /// The store's keys.
@@ -175,7 +178,11 @@ impl Shared {
 impl World {
     /// Makes a world with so many providers and devices, each device with a few files; now and then with a cap that is reached.
     pub fn new(seed: u64, providers: u8, devices: u8) -> Self {
-        let cap = if seed % 4 == 1 { 90 << 10 } else { 1 << 30 };
+        let cap = if seed % 4 == 1 {
+            TIGHT_CAP / 2
+        } else {
+            1 << 30
+        };
         Self::with_cap(seed, providers, devices, cap)
     }
 

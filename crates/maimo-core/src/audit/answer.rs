@@ -134,9 +134,16 @@ pub struct AuditReport {
 }
 
 impl AuditReport {
-    /// Returns whether everything asked for was proven.
+    /// Returns whether everything asked for was proven, the commit included: what the newest root owes.
     pub fn is_intact(&self) -> bool {
-        self.data.failed.is_empty() && self.vital.failed.is_empty() && self.commit.is_ok()
+        self.commit.is_ok() && self.is_intact_of_old_root()
+    }
+
+    /// Returns whether everything asked for was proven of a root that has been replaced: a sticky challenge may outlive its commit, which a
+    /// provider may thin out (`docs/protocol.md`, "Keeping and freeing"). A commit that is there and wrong is damage all the same.
+    pub fn is_intact_of_old_root(&self) -> bool {
+        let commit = !matches!(self.commit, Err(Failure::Damaged));
+        commit && self.data.failed.is_empty() && self.vital.failed.is_empty()
     }
 
     /// Returns the outcome in a stratum.

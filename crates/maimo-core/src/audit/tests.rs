@@ -247,6 +247,14 @@ fn what_is_missing_is_reported_as_missing() {
     let report = provider.check(&challenge, &answer).unwrap();
     assert_eq!(report.commit, Err(Failure::Missing));
     assert!(report.data.failed.is_empty());
+    // Of a root that was replaced the commit may have been thinned out; a wrong one is damage whatever its age.
+    assert!(!report.is_intact() && report.is_intact_of_old_root());
+    let wrong = Some(&[6; 300][..]);
+    let answer =
+        super::answer(&challenge, &head, &bytes, &SIGNATURE, wrong, &mut provider).unwrap();
+    let report = provider.check(&challenge, &answer).unwrap();
+    assert_eq!(report.commit, Err(Failure::Damaged));
+    assert!(!report.is_intact_of_old_root());
 }
 
 /// A provider that lost a pack's group cannot say that it was dead: the leaf that says so is not the one the root names.

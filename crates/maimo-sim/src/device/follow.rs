@@ -110,12 +110,12 @@ pub fn follow(home: &mut Home, shared: &mut Shared, cache: &Cache, channel: Chan
             PackKind::Data => PackClass::Data,
             PackKind::Vital => PackClass::Vital,
         };
+        let provider = shared.provider(channel);
+        if provider.upload(&spooled.pack.bytes, class, now).is_err() {
+            return Followed::CannotYet;
+        }
         spooled.uploaded = true;
-        let bytes = Rc::clone(&spooled.pack);
-        return match shared.provider(channel).upload(&bytes.bytes, class, now) {
-            Ok(()) => Followed::Uploaded,
-            Err(_) => Followed::CannotYet,
-        };
+        return Followed::Uploaded;
     }
     // Its packs live as the first channel's do.
     let mut target = BTreeMap::new();

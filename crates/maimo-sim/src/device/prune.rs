@@ -1,21 +1,25 @@
 //! Letting go: what no policy keeps, packs written again, segments merged. A lost race means planning it anew.
 
-use std::{collections::BTreeMap, rc::Rc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+};
 
-use maimo_core::clock::Timestamp;
+use maimo_core::{clock::Timestamp, id::ChannelId};
 use maimo_vault::{
     commit::Segment,
     compose::Sealing as _,
     demand::Demand,
-    journal::{batch::Stamp, merge, repeat::Repeat},
-    name::ChunkRef,
+    journal::{batch::Stamp, merge, repeat::Repeat, state::State},
+    layout::lacking,
+    name::{ChunkRef, PackNumber},
     pack::{FramedChunk, PackBuilder, PackKeys, PackKind, Piece, open_pack},
     prune::{Drops, Rewrite, RewriteRules, moved, target},
 };
 use rand_core::Rng;
 
 use super::{
-    Home, Sealer, draft,
+    Cache, Home, Sealer, draft,
     job::{Naming, Plan, empty_draft},
     sync,
 };
@@ -50,7 +54,16 @@ pub fn plan(home: &mut Home, shared: &mut Shared) -> Option<Plan> {
     let demand = Demand::of(&state);
     let layouts = || cache.layouts.values().map(|layout| &**layout);
     let targets = target(&demand, layouts());
-    let rewrite = Rewrite::plan(&demand, layouts(), &targets, RULES);
+    let mut rewrite = Rewrite::plan(&demand, layouts(), &targets, RULES);
+    for number in torn(&cache, &state, &demand, &channels, shared) {
+        if rewrite.packs.insert(number) {
+            let chunks = demand.of_pack(number);
+            rewrite.chunks.extend(chunks.map(|index| ChunkRef {
+                pack: number,
+                index,
+            }));
+        }
+    }
     let view = &cache.views[&first];
     let lets_go = view.data.entries().any(|entry| {
         let mut held = state.packs(first).filter(|(_, pack)| pack == entry.pack());
@@ -120,6 +133,31 @@ pub fn plan(home: &mut Home, shared: &mut Shared) -> Option<Plan> {
         naming: Naming::Exactly,
         merge: None,
     })
+}
+
+/// Returns the packs that another channel lacks and that can no longer be sealed for it as they were, because the first channel has freed
+/// part of them: what is needed of them moves.
+fn torn(
+    cache: &Cache,
+    state: &State,
+    demand: &Demand,
+    channels: &[ChannelId],
+    shared: &Shared,
+) -> Vec<PackNumber> {
+    let in_tail = |number: PackNumber| {
+        let mut tail = cache.base.tail.iter();
+        tail.any(|tail| tail.piece.number() == number)
+    };
+    let lacked = channels[1..]
+        .iter()
+        .flat_map(|channel| lacking(state, demand, *channel, in_tail));
+    let lacked: BTreeSet<PackNumber> = lacked.collect();
+    let whole = |number: &PackNumber| {
+        let held = state.pack(*number, channels[0]);
+        let held = held.and_then(|pack| shared.providers[&channels[0]].held(&pack));
+        held.is_some_and(|held| held.is_full())
+    };
+    lacked.into_iter().filter(|number| !whole(number)).collect()
 }
 
 /// Makes the draft of a merge: what the rule would merge, or a few segments for the sake of it.
