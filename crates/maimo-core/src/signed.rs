@@ -66,3 +66,49 @@ pub(crate) fn parse_end<R: Role>(
     reader.finish()?;
     Ok((signer, extensions))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::{Auth, AuthSecretKey};
+
+    #[test]
+    fn an_object_is_as_long_as_its_maximum_and_no_longer() {
+        let signature = Signature([7; Signature::LENGTH]);
+        let whole = join(vec![1, 2, 3], &signature);
+        assert_eq!(whole.len(), 3 + Signature::LENGTH);
+        let (signed, found) = split(&whole, whole.len(), "object").unwrap();
+        assert_eq!(signed, [1, 2, 3]);
+        assert_eq!(found, signature);
+        let too_large = ParseError::TooLarge {
+            what: "object",
+            found: 67,
+            max: 66,
+        };
+        assert_eq!(split(&whole, whole.len() - 1, "object"), Err(too_large));
+    }
+
+    #[test]
+    fn what_is_shorter_than_a_signature_is_cut_short() {
+        let bytes = [0; Signature::LENGTH];
+        assert!(split(&bytes, 100, "object").unwrap().0.is_empty());
+        let truncated = ParseError::Truncated { what: "signature" };
+        assert_eq!(split(&bytes[1..], 100, "object"), Err(truncated));
+    }
+
+    #[test]
+    fn another_algorithm_or_a_byte_after_the_end_is_refused() {
+        let key = AuthSecretKey::from_seed(&[1; 32]).public();
+        let mut end = Vec::new();
+        encode_end(&key, &Extensions::default(), &mut end);
+        let parse = |bytes: &[u8]| parse_end::<Auth>(Reader::new(bytes), "signer");
+        assert_eq!(parse(&end), Ok((key, Extensions::default())));
+        assert_eq!(
+            parse(&[&end[..], &[0]].concat()),
+            Err(ParseError::Trailing { extra: 1 })
+        );
+        end[0] = ALGORITHM_ED25519 + 1;
+        let what = "signature algorithm";
+        assert_eq!(parse(&end), Err(ParseError::Invalid { what }));
+    }
+}
