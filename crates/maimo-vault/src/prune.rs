@@ -312,6 +312,29 @@ impl Rewrite {
     pub fn is_empty(&self) -> bool {
         self.packs.is_empty()
     }
+
+    /// Cuts the chunks into steps, one commit each, of at most `step_bytes` sealed bytes ([`REWRITE_STEP_BYTES`] unless a user wants less moved);
+    /// `sealed_length` tells a chunk's. A chunk longer than a step has one to itself.
+    pub fn steps(
+        &self,
+        step_bytes: u64,
+        sealed_length: impl Fn(ChunkRef) -> u64,
+    ) -> Vec<&[ChunkRef]> {
+        let mut steps = Vec::new();
+        let (mut first, mut length) = (0, 0_u64);
+        for (index, chunk) in self.chunks.iter().enumerate() {
+            let sealed = sealed_length(*chunk);
+            if index > first && length.saturating_add(sealed) > step_bytes {
+                steps.push(&self.chunks[first..index]);
+                (first, length) = (index, 0);
+            }
+            length = length.saturating_add(sealed);
+        }
+        if first < self.chunks.len() {
+            steps.push(&self.chunks[first..]);
+        }
+        steps
+    }
 }
 
 fn weights<'a>(

@@ -514,3 +514,30 @@ fn chunks_that_followed_one_another_move_as_one() {
     }
     assert_eq!(super::moved(&[], number(5), 0), []);
 }
+
+#[test]
+fn a_rewrite_is_cut_into_steps_that_lose_no_chunk_and_pass_no_bound() {
+    let chunks: Vec<ChunkRef> = (0..10)
+        .map(|index| ChunkRef {
+            pack: PackNumber {
+                writer: crate::name::WriterId([1; 16]),
+                n: 0,
+            },
+            index,
+        })
+        .collect();
+    let rewrite = Rewrite {
+        chunks: chunks.clone(),
+        packs: BTreeSet::new(),
+    };
+    // The fifth is longer than a step by itself.
+    let length = |chunk: ChunkRef| if chunk.index == 4 { 50 } else { 7 };
+    let steps = rewrite.steps(20, length);
+    assert_eq!(steps.concat(), chunks);
+    for step in &steps {
+        let sum: u64 = step.iter().map(|chunk| length(*chunk)).sum();
+        assert!(sum <= 20 || step.len() == 1);
+    }
+    assert_eq!(steps.len(), 6);
+    assert!(Rewrite::default().steps(20, length).is_empty());
+}

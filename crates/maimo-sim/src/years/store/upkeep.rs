@@ -77,22 +77,13 @@ impl Store {
         let rewrite = Rewrite::plan(&demand, layouts(), &targets, self.rules);
         if !rewrite.is_empty() {
             let records_of = self.records_by_last_chunk(&rewrite);
-            let mut steps: Vec<Vec<ChunkRef>> = Vec::new();
-            let mut left = 0;
-            for chunk in &rewrite.chunks {
-                let length = self.entry_of(*chunk).frame_length + 32;
-                if left < u64::from(length) {
-                    left = REWRITE_STEP_BYTES;
-                    steps.push(Vec::new());
-                }
-                left -= u64::from(length);
-                steps.last_mut().expect("one was just begun").push(*chunk);
-            }
+            let sealed = |chunk| u64::from(self.entry_of(chunk).frame_length) + 32;
+            let steps = rewrite.steps(REWRITE_STEP_BYTES, sealed);
             let count = steps.len();
             for (number, step) in steps.into_iter().enumerate() {
                 let is_last = number + 1 == count;
                 demand = self
-                    .rewrite_step(&step, &records_of, is_last)
+                    .rewrite_step(step, &records_of, is_last)
                     .unwrap_or(demand);
             }
         }
