@@ -59,8 +59,9 @@ impl Offer {
 /// ```compile_fail,E0277
 /// fn show(token: maimo_core::invitation::InvitationToken) -> String { format!("{token:?}") }
 /// ```
-/// ```compile_fail,E0599
-/// fn copy(token: &maimo_core::invitation::InvitationToken) { let _ = token.clone().hash(); }
+/// ```compile_fail,E0277
+/// fn copies<T: Clone>() {}
+/// copies::<maimo_core::invitation::InvitationToken>();
 /// ```
 pub struct InvitationToken(Box<[u8; 16]>);
 
