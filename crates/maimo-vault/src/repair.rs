@@ -44,7 +44,7 @@ impl Repair {
         let mut repair = Self::default();
         for (stamp, mut record) in missing {
             match &mut record {
-                Record::Moved { .. } => continue,
+                Record::Moved { .. } | Record::Dropped { .. } => continue,
                 Record::File {
                     content: Content::Regular { chunks, .. },
                     ..
@@ -192,7 +192,21 @@ mod tests {
         ];
         let repair = repair(&known, 0, &[2]);
         assert_eq!(repair.lost, [id(1)]);
-        assert_eq!(repair.restored, [(at(2), dropped([0, 1])), (at(3), pinned)]);
+        assert_eq!(repair.restored, [(at(3), pinned)]);
+    }
+
+    /// A prune had let go of a revision because a newer one stood; the newer one was lost in the rollback. Put back, the prune's word would have
+    /// dropped the newest revision of a path that is there.
+    #[test]
+    fn what_was_dropped_for_the_sake_of_a_lost_revision_stays() {
+        let known = [
+            file("a", [chunk(1, 0)]),
+            file("a", [chunk(2, 0)]),
+            dropped([0]),
+        ];
+        let repair = repair(&known, 1, &[2]);
+        assert_eq!(repair.lost, [id(1)]);
+        assert_eq!(repair.restored, []);
     }
 
     #[test]
