@@ -1,0 +1,7 @@
+//! The engine of a Maimo client: store, prove, delete locally, retrieve. A library: it prints nothing and asks nothing.
+//!
+//! It reaches providers through [`maimo_net`]'s service trait alone, and never links one.
+
+pub mod error;
+pub mod keys;
+pub mod progress;

@@ -1,0 +1,71 @@
+//! The in-process transport: a provider in the same process, whose futures run on the caller's thread.
+//!
+//! It carries the messages as they are. What it takes for granted is what a network transport has to prove: that the client's key is the
+//! caller's.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use maimo_core::identity::{AuthPublicKey, ClientSecretKey};
+
+use crate::{
+    connect::{Connector, Provider},
+    service::{Reply, ServiceError, Session},
+};
+
+/// Opens the provider at an address.
+pub type OpenProvider = dyn Fn(&str) -> Result<Arc<dyn Provider>, ServiceError> + Send + Sync;
+
+/// Connects to providers in this process; each is opened once and stays open.
+pub struct InProcess {
+    open: Box<OpenProvider>,
+    opened: Mutex<HashMap<String, Arc<dyn Provider>>>,
+}
+
+impl InProcess {
+    /// Makes a transport that opens providers by `open`.
+    pub fn new(
+        open: impl Fn(&str) -> Result<Arc<dyn Provider>, ServiceError> + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            open: Box::new(open),
+            opened: Mutex::new(HashMap::new()),
+        }
+    }
+
+    fn provider(&self, address: &str) -> Result<Arc<dyn Provider>, ServiceError> {
+        // What a panic could leave behind is a map of providers, each whole.
+        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(provider) = opened.get(address) {
+            return Ok(Arc::clone(provider));
+        }
+        let provider = (self.open)(address)?;
+        opened.insert(address.to_owned(), Arc::clone(&provider));
+        Ok(provider)
+    }
+}
+
+impl Connector for InProcess {
+    fn identify<'a>(&'a self, address: &'a str) -> Reply<'a, AuthPublicKey> {
+        Box::pin(async move { Ok(self.provider(address)?.auth()) })
+    }
+
+    fn connect<'a>(
+        &'a self,
+        address: &'a str,
+        auth: AuthPublicKey,
+        client: &'a ClientSecretKey,
+    ) -> Reply<'a, Arc<dyn Session>> {
+        Box::pin(async move {
+            let provider = self.provider(address)?;
+            if provider.auth() != auth {
+                return Err(ServiceError::Offline {
+                    detail: format!("another provider is at {address}"),
+                });
+            }
+            provider.session(client.public())
+        })
+    }
+}

@@ -1,0 +1,263 @@
+//! The service: what a provider does for one client, one method a call, with messages that own their bytes.
+//!
+//! A provider implements [`Session`] for each client it knows; a transport carries the calls. Everything a session returns is hostile until the
+//! caller has held it against a root: nothing here checks meanings.
+//!
+//! Invariant: a call that returned `Ok` is durable at the provider.
+
+use core::{fmt, future::Future, pin::Pin, time::Duration};
+
+use bytes::Bytes;
+use maimo_core::{
+    clock::Timestamp,
+    custody::{PackClass, Refusal, Terms, Totals, UploadRefusal},
+    error::{Classify, ErrorKind, Retry},
+    id::RootHash,
+    live_map::LiveMap,
+    receipt::LedgerInstance,
+    reference::ObjectRef,
+};
+use thiserror::Error;
+
+/// How many bytes of a pack one [`Put`] carries: all but the last range of a pack are this long and begin at a multiple of it.
+pub const PUT_BYTES: u64 = 1024 * 1024;
+/// How many packs one [`Session::read`] may name.
+pub const READ_PACKS_MAX: usize = 1024;
+/// How many bytes of packs one [`Session::read`] may ask for.
+pub const READ_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// How many nodes one [`Session::nodes`] may name.
+pub const NODES_MAX: usize = 1024;
+
+/// A call's answer, to be awaited.
+pub type Reply<'a, T> = Pin<Box<dyn Future<Output = Result<T, ServiceError>> + Send + 'a>>;
+
+/// A provider as one of its clients speaks with it.
+///
+/// The futures may block their thread: a transport that serves many clients runs each on a thread that may.
+pub trait Session: Send + Sync {
+    /// Returns the terms, what is charged, and where the head stands.
+    fn status(&self) -> Reply<'_, ChannelStatus>;
+
+    /// Takes a range of a pack, in any order; the first declares root and length and reserves room. The pack is held once all of it is durable
+    /// and hashes to its root.
+    fn put(&self, put: Put) -> Reply<'_, PutReply>;
+
+    /// Takes an encoded inventory node ahead of the move that needs it.
+    fn put_node(&self, node: Bytes) -> Reply<'_, ()>;
+
+    /// Moves the head: takes an encoded [`maimo_core::head_move::HeadMove`], returns the encoded [`maimo_core::receipt::Receipt`].
+    fn move_head(&self, head_move: Bytes) -> Reply<'_, Bytes>;
+
+    /// Returns a head with its commit and the roots before it; nothing where there is none.
+    fn head(&self, which: WhichHead) -> Reply<'_, Option<ShownHead>>;
+
+    /// Returns an encoded [`maimo_core::ancestry::AncestryProof`] that the head of `sequence` is among those before the newest.
+    fn prove(&self, sequence: u64) -> Reply<'_, Bytes>;
+
+    /// Returns encoded inventory nodes, in the order asked for; an empty one where it is not held.
+    fn nodes(&self, nodes: Vec<ObjectRef>) -> Reply<'_, Vec<Bytes>>;
+
+    /// Returns one slice (`maimo_core::verify`, whole groups) for each pack asked for, in that order.
+    fn read(&self, reads: Vec<Read>) -> Reply<'_, Vec<Bytes>>;
+
+    /// Answers an encoded [`maimo_core::audit::Challenge`].
+    fn audit(&self, challenge: Bytes) -> Reply<'_, Bytes>;
+
+    /// Answers an encoded [`maimo_core::digest::DigestRequest`].
+    fn digest(&self, request: Bytes) -> Reply<'_, [u8; 32]>;
+}
+
+/// What a provider says of a channel.
+#[derive(Debug, Clone)]
+pub struct ChannelStatus {
+    /// Cap, reserve and grace.
+    pub terms: Terms,
+    /// What is held and charged.
+    pub totals: Totals,
+    /// The newest root; [`RootHash::NONE`] before the first head.
+    pub root: RootHash,
+    /// Its sequence number; 0 before the first head.
+    pub sequence: u64,
+    /// The ledger that speaks: another one under the same key means that the provider runs twice.
+    pub instance: LedgerInstance,
+    /// The provider's clock.
+    pub now: Timestamp,
+}
+
+/// A range of a pack.
+#[derive(Clone)]
+pub struct Put {
+    /// The pack.
+    pub pack: ObjectRef,
+    /// What it is for.
+    pub class: PackClass,
+    /// Where the range begins, in bytes; a multiple of [`PUT_BYTES`].
+    pub offset: u64,
+    /// The range, [`PUT_BYTES`] long or up to the pack's end; empty only declares the pack and asks what is missing.
+    pub bytes: Bytes,
+}
+
+impl fmt::Debug for Put {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Put")
+            .field("pack", &self.pack)
+            .field("offset", &self.offset)
+            .field("length", &self.bytes.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What is still missing of a pack.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PutReply {
+    /// Offsets, ascending, of the ranges still missing, in bytes; none once the pack is held.
+    pub missing: Vec<u64>,
+}
+
+impl PutReply {
+    /// Returns whether the pack is held: durable, and under its name.
+    pub const fn is_held(&self) -> bool {
+        self.missing.is_empty()
+    }
+}
+
+/// Which head is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhichHead {
+    /// The newest.
+    Newest,
+    /// The one of this sequence number.
+    Sequence(u64),
+    /// The newest that was admitted by then, by the provider's clock, and whose commit is still held.
+    At(Timestamp),
+}
+
+/// A head as a provider shows it.
+#[derive(Debug, Clone)]
+pub struct ShownHead {
+    /// The signed head, encoded.
+    pub head: Bytes,
+    /// The roots before it, encoded ([`maimo_core::ancestry::Ancestry`]).
+    pub ancestry: Bytes,
+    /// Its commit, sealed; none where it was thinned out.
+    pub commit: Option<Bytes>,
+    /// When it was admitted, by the provider's clock.
+    pub admitted: Timestamp,
+}
+
+/// Groups of a pack to be read.
+#[derive(Debug, Clone)]
+pub struct Read {
+    /// The pack.
+    pub pack: ObjectRef,
+    /// Which of its groups.
+    pub groups: LiveMap,
+}
+
+/// Why a call failed.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum ServiceError {
+    /// The provider knows no such client, or no longer.
+    #[error("the provider does not know this client")]
+    UnknownClient,
+    /// The head does not move.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The pack or node is not taken.
+    #[error(transparent)]
+    UploadRefused(#[from] UploadRefusal),
+    /// The bytes that came in whole are not those of the name given.
+    #[error("what was sent does not hash to its name")]
+    WrongBytes,
+    /// The provider does not hold it.
+    #[error("the provider does not hold {what}")]
+    NotHeld {
+        /// What was asked for, without its name.
+        what: &'static str,
+    },
+    /// The provider found its own copy damaged.
+    #[error("the provider's copy of {what} is damaged: {detail}")]
+    Damaged {
+        /// What was asked for.
+        what: &'static str,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// The provider's disks have no room, whatever the cap says.
+    #[error("the provider's disk is full: {detail}")]
+    DiskFull {
+        /// Which.
+        detail: String,
+    },
+    /// The provider cannot serve now: a volume is not mounted, a disk fails, a ledger cannot be read.
+    #[error("the provider cannot serve: {detail}")]
+    Unavailable {
+        /// Why.
+        detail: String,
+    },
+    /// The request is not one.
+    #[error("the request is not allowed: {detail}")]
+    BadRequest {
+        /// What is wrong.
+        detail: String,
+    },
+    /// Too many requests: come back later.
+    #[error("the provider is busy")]
+    Busy(Duration),
+    /// The provider does not answer.
+    #[error("the provider cannot be reached: {detail}")]
+    Offline {
+        /// What was tried and how it ended.
+        detail: String,
+    },
+}
+
+impl Classify for ServiceError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Refused(refusal) => refusal.kind(),
+            Self::UploadRefused(refusal) => refusal.kind(),
+            Self::UnknownClient
+            | Self::DiskFull { .. }
+            | Self::Unavailable { .. }
+            | Self::Busy(_) => ErrorKind::ProviderRefused,
+            Self::WrongBytes | Self::BadRequest { .. } => ErrorKind::Bug,
+            Self::NotHeld { .. } | Self::Damaged { .. } => ErrorKind::ProviderMisbehaved,
+            Self::Offline { .. } => ErrorKind::Network,
+        }
+    }
+
+    fn retry(&self) -> Retry {
+        match self {
+            Self::Refused(refusal) => refusal.retry(),
+            Self::UploadRefused(refusal) => refusal.retry(),
+            Self::WrongBytes => Retry::Immediate,
+            Self::Unavailable { .. } | Self::Offline { .. } | Self::DiskFull { .. } => {
+                Retry::AfterWaiting
+            }
+            Self::Busy(pause) => Retry::After(*pause),
+            Self::UnknownClient
+            | Self::NotHeld { .. }
+            | Self::Damaged { .. }
+            | Self::BadRequest { .. } => Retry::Never,
+        }
+    }
+
+    fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Refused(refusal) => refusal.hint(),
+            Self::UploadRefused(refusal) => refusal.hint(),
+            Self::UnknownClient => {
+                Some("ask the provider for an invitation, or whether access was revoked")
+            }
+            Self::NotHeld { .. } | Self::Damaged { .. } => {
+                Some("run `maimo verify` to see what is lost")
+            }
+            Self::DiskFull { .. } => Some("free space on the provider's disk, or add a volume"),
+            Self::Unavailable { .. } => Some("is the provider's disk mounted and readable?"),
+            Self::Offline { .. } => Some("check the address, then try again"),
+            _ => None,
+        }
+    }
+}

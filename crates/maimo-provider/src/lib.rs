@@ -1,0 +1,1 @@
+//! A provider: stores what it cannot read.
