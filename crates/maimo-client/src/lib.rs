@@ -4,4 +4,6 @@
 
 pub mod error;
 pub mod keys;
+pub mod local_stat;
+pub mod pipeline;
 pub mod progress;
