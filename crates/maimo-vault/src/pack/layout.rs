@@ -3,12 +3,12 @@
 use core::ops::Range;
 
 use maimo_core::{
-    codec::ParseError,
+    codec::{ParseError, Put, Reader},
     live_map::LiveMap,
     units::{BLOCK_BYTES, GROUP_BYTES, groups},
 };
 
-use super::{Entry, HEADER_BYTES, TRAILER_BYTES};
+use super::{Entry, HEADER_BYTES, TABLE_BYTES_MAX, TRAILER_BYTES, checked_length, table::Table};
 use crate::{aead::TAG_BYTES, name::PackNumber};
 
 /// Returns how many bytes a chunk takes in a pack: its frame and the tag.
@@ -61,6 +61,30 @@ impl PackLayout {
                 what: "length of a pack's chunks",
             });
         }
+        Ok(layout)
+    }
+
+    /// Appends the layout as a client keeps it for itself: the table without records, then the sealed table's length.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        Table::encode_parts(self.number, &self.entries, &[], out);
+        out.put_varint(self.table_length);
+    }
+
+    /// Reads what [`Self::encode`] wrote.
+    ///
+    /// # Errors
+    ///
+    /// Whatever no pack can be: the bytes may come from a torn file.
+    pub fn parse(reader: &mut Reader<'_>) -> Result<Self, ParseError> {
+        let table = Table::parse(reader)?;
+        if !table.records.is_empty() {
+            let what = "records of a layout";
+            return Err(ParseError::NotCanonical { what });
+        }
+        let what = "length of a pack's table";
+        let max = (TABLE_BYTES_MAX + 1 + TAG_BYTES) as u64;
+        let layout = Self::new(table.number, table.entries, reader.varint_max(max, what)?);
+        checked_length(layout.length).map_err(|_| ParseError::Invalid { what })?;
         Ok(layout)
     }
 

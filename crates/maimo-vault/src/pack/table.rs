@@ -204,29 +204,33 @@ impl Table {
 
     /// Returns the dictionaries referred to, in the order of their first use.
     pub(super) fn dictionaries(&self) -> Vec<ChunkId> {
-        let mut dictionaries = Vec::new();
-        for id in self.entries.iter().filter_map(|entry| entry.dictionary) {
-            if !dictionaries.contains(&id) {
-                dictionaries.push(id);
-            }
-        }
-        dictionaries
+        dictionaries(&self.entries)
     }
 
     /// Appends the pack number, the dictionaries, the entries, the records.
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
-        out.put(&self.number.writer.0);
-        out.put_varint(self.number.n);
-        let dictionaries = self.dictionaries();
+        Self::encode_parts(self.number, &self.entries, &self.records, out);
+    }
+
+    /// As [`Self::encode`], of a table that is not one value.
+    pub(super) fn encode_parts(
+        number: PackNumber,
+        entries: &[Entry],
+        records: &[u8],
+        out: &mut Vec<u8>,
+    ) {
+        out.put(&number.writer.0);
+        out.put_varint(number.n);
+        let dictionaries = dictionaries(entries);
         out.put_varint(dictionaries.len() as u64);
         for id in &dictionaries {
             out.put(&id.0);
         }
-        out.put_varint(self.entries.len() as u64);
-        for entry in &self.entries {
+        out.put_varint(entries.len() as u64);
+        for entry in entries {
             entry.encode(&dictionaries, out);
         }
-        out.put_bytes(&self.records);
+        out.put_bytes(records);
     }
 
     /// Reads what [`Self::encode`] wrote. What follows is the caller's.
@@ -280,4 +284,14 @@ impl Table {
         }
         Ok(table)
     }
+}
+
+fn dictionaries(entries: &[Entry]) -> Vec<ChunkId> {
+    let mut dictionaries = Vec::new();
+    for id in entries.iter().filter_map(|entry| entry.dictionary) {
+        if !dictionaries.contains(&id) {
+            dictionaries.push(id);
+        }
+    }
+    dictionaries
 }

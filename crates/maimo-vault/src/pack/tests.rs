@@ -843,7 +843,16 @@ proptest! {
         prop_assert_eq!(open_all(&pack.bytes, PackKind::Data, &keys).unwrap(), contents);
         let (_, table) = open_pack(&pack.bytes, PackKind::Data, keys.of(PackKind::Data)).unwrap();
         prop_assert_eq!(table.records, records);
-        prop_assert_eq!(table.layout, pack.layout);
+        prop_assert_eq!(&table.layout, &pack.layout);
+        let mut kept = Vec::new();
+        pack.layout.encode(&mut kept);
+        let mut reader = Reader::new(&kept);
+        prop_assert_eq!(PackLayout::parse(&mut reader).unwrap(), pack.layout);
+        prop_assert_eq!(reader.finish(), Ok(()));
+        for cut in 0..kept.len() {
+            let cut = PackLayout::parse(&mut Reader::new(&kept[..cut]));
+            prop_assert!(cut.is_err());
+        }
     }
 }
 
