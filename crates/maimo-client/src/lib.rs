@@ -2,8 +2,10 @@
 //!
 //! It reaches providers through [`maimo_net`]'s service trait alone, and never links one.
 
+pub mod audit;
 pub mod error;
 pub mod keys;
 pub mod local_stat;
 pub mod pipeline;
+pub mod possession;
 pub mod progress;

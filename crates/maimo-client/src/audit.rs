@@ -1,0 +1,512 @@
+//! Audits: random slices, checked against the 32 bytes, show whether a channel still holds what it took.
+//!
+//! A challenge is *sticky*: written down before it is sent, and asked again verbatim before anything new is drawn, or a provider could choose
+//! which questions to hear. What an audit finds is evidence only where the answer contradicts the root; a provider that is away, busy or
+//! refuses is told apart from one that lost something. [`whole`] reads everything back instead of a sample, [`paths`] samples some files.
+
+use bytes::Bytes;
+use futures_executor::block_on;
+use maimo_core::{
+    audit::{
+        AuditError, AuditReport, AuditedHead, Challenge, Failed, SLICES, SLICES_MAX, Stratum,
+        check,
+        confidence::{detection, slices_needed},
+        draw,
+    },
+    clock::Timestamp,
+    head::SignedHead,
+    id::{ChannelId, RootHash},
+    identity::ClientPublicKey,
+    inventory::Inventory,
+    reference::ObjectRef,
+    units::BLOCKS_PER_GROUP,
+};
+use maimo_net::service::{ServiceError, Session, WhichHead};
+use rand_core::CryptoRng;
+
+use crate::{
+    error::ClientError,
+    progress::{Control, Event, Phase},
+};
+
+pub mod paths;
+pub mod whole;
+
+/// How much is asked.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Sample {
+    /// So many slices of each stratum, or all where it has fewer.
+    Slices(u64),
+    /// As many as show a loss of the fraction `loss` with a chance of at least `confidence`.
+    Detect {
+        /// Which fraction of the blocks is lost, between 0 and 1.
+        loss: f64,
+        /// How probable it must be that the audit shows it, between 0 and 1.
+        confidence: f64,
+    },
+    /// Everything, read back.
+    Everything,
+}
+
+impl Default for Sample {
+    fn default() -> Self {
+        Self::Slices(SLICES as u64)
+    }
+}
+
+/// The loss that a report speaks of unless another was asked for.
+const LOSS: f64 = 0.01;
+
+/// The most slices of a stratum that one audit asks for: beyond, reading everything back is the better way.
+pub const SLICES_TOTAL_MAX: u64 = 1 << 20;
+
+impl Sample {
+    /// Returns how many slices of each stratum that is, and the loss to report on.
+    ///
+    /// # Errors
+    ///
+    /// Fractions that are not between 0 and 1, or a sample beyond [`SLICES_TOTAL_MAX`].
+    pub fn slices(self) -> Result<(u64, f64), ClientError> {
+        let (slices, loss) = match self {
+            Self::Slices(slices) => (slices, LOSS),
+            Self::Detect { loss, confidence } => {
+                let slices = slices_needed(loss, confidence).ok_or(ClientError::Input {
+                    message: "loss and confidence must be between 0 and 1".to_owned(),
+                    hint: Some("for example `--loss 0.01 --confidence 0.99`"),
+                })?;
+                (slices, loss)
+            }
+            Self::Everything => (u64::MAX, LOSS),
+        };
+        if !matches!(self, Self::Everything) && slices > SLICES_TOTAL_MAX {
+            return Err(ClientError::Input {
+                message: format!("{slices} slices of a stratum are more than {SLICES_TOTAL_MAX}"),
+                hint: Some("ask for less, or read everything back with `--read-all`"),
+            });
+        }
+        Ok((slices, loss))
+    }
+}
+
+/// What an audit of a channel came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum AuditResult {
+    /// All that was asked for was proven.
+    Intact,
+    /// Something is there and is not what the root says.
+    Damaged,
+    /// Something is not there.
+    Missing,
+    /// The provider refuses to answer.
+    Refused,
+    /// The provider asks to come back later.
+    Slow,
+    /// The provider cannot be reached, or its disk cannot.
+    Offline,
+    /// The provider shows an older state than the one it acknowledged.
+    Rollback,
+}
+
+/// What was proven of one stratum.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StratumAudit {
+    /// Which: data packs, or vital ones (journal and dictionaries).
+    pub stratum: Stratum,
+    /// How many slices were asked for.
+    pub slices: u64,
+    /// Of how many live 4 KiB blocks.
+    pub blocks_live: u64,
+    /// How many were not proven.
+    pub failed: u64,
+    /// The loss, as a fraction, that [`Self::probability`] speaks of.
+    pub loss: f64,
+    /// Were so much of the stratum lost, this audit would have failed with this probability.
+    pub probability: f64,
+}
+
+/// The outcome of an audit of one channel.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ChannelAudit {
+    /// The channel's name.
+    pub channel: String,
+    /// The root it was held against.
+    pub root: RootHash,
+    /// Data and vital; empty where nothing was answered.
+    pub strata: Vec<StratumAudit>,
+    /// Bytes of the answers.
+    pub bytes_received: u64,
+    /// What it came to.
+    pub result: AuditResult,
+    /// What went wrong, in words; nothing where it is intact.
+    pub detail: Option<String>,
+    /// Packs of which something is lost, each once.
+    pub damaged: Vec<ObjectRef>,
+}
+
+impl ChannelAudit {
+    /// Begins the report on a channel: nothing asked, nothing wrong.
+    fn of(channel: &Audited<'_>) -> Self {
+        Self {
+            channel: channel.name.to_owned(),
+            root: channel.head.root(),
+            strata: Vec::new(),
+            bytes_received: 0,
+            result: AuditResult::Intact,
+            detail: None,
+            damaged: Vec::new(),
+        }
+    }
+
+    /// Notes that something of a pack is lost; damage outweighs what is missing.
+    fn blame(&mut self, result: AuditResult, pack: &ObjectRef) {
+        if self.result != AuditResult::Damaged {
+            self.result = result;
+        }
+        if !self.damaged.contains(pack) {
+            self.damaged.push(*pack);
+        }
+    }
+}
+
+/// A channel to be audited.
+pub struct Audited<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its id.
+    pub id: ChannelId,
+    /// The key that must have signed its heads.
+    pub client: ClientPublicKey,
+    /// The provider.
+    pub session: &'a dyn Session,
+    /// The newest head seen, as kept locally; the audit is held against its root.
+    pub head: &'a SignedHead,
+    /// Its inventories.
+    pub data: &'a Inventory,
+    /// Its inventories.
+    pub vital: &'a Inventory,
+}
+
+impl Audited<'_> {
+    /// Returns whether the newest head still calls a block of a pack living: an older one's challenge is not owed what was let go since.
+    fn lives(&self, stratum: Stratum, pack: &ObjectRef, block: u64) -> bool {
+        let inventory = match stratum {
+            Stratum::Data => self.data,
+            Stratum::Vital => self.vital,
+        };
+        let entry = inventory.entry(&pack.root);
+        let group = u32::try_from(block / BLOCKS_PER_GROUP);
+        entry.is_some_and(|entry| {
+            entry.pack() == pack && group.is_ok_and(|group| entry.live().contains(group))
+        })
+    }
+}
+
+/// A challenge that was asked and not answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    /// The challenge.
+    pub challenge: Challenge,
+    /// When it was first asked.
+    pub since: Timestamp,
+}
+
+/// Where challenges are written down before they are sent.
+pub trait Challenges {
+    /// Returns what was asked of a channel and not answered yet.
+    ///
+    /// # Errors
+    ///
+    /// That it cannot be read.
+    fn open(&self, channel: ChannelId) -> Result<Vec<Asked>, ClientError>;
+
+    /// Keeps what is about to be asked, durably, in place of what was.
+    ///
+    /// # Errors
+    ///
+    /// That it cannot be written.
+    fn keep(&mut self, channel: ChannelId, challenges: &[Asked]) -> Result<(), ClientError>;
+}
+
+/// Audits a channel by a sample: what is still owed from earlier first.
+///
+/// # Errors
+///
+/// Only local ones; whatever the provider does is an outcome.
+pub fn sample(
+    channel: &Audited<'_>,
+    sample: Sample,
+    challenges: &mut impl Challenges,
+    now: Timestamp,
+    rng: &mut impl CryptoRng,
+    control: &Control,
+) -> Result<ChannelAudit, ClientError> {
+    control.tell(Event::Phase(Phase::Proving));
+    let (slices, loss) = sample.slices()?;
+    let head = AuditedHead::from(channel.head.head());
+    let root = channel.head.root();
+    let mut owed = challenges.open(channel.id)?;
+    let carried = owed.len();
+    let new = drawn(rng, root, &head, slices).into_iter();
+    owed.extend(new.map(|challenge| Asked {
+        challenge,
+        since: now,
+    }));
+    challenges.keep(channel.id, &owed)?;
+
+    let mut outcome = ChannelAudit::of(channel);
+    let mut sums = [Tally::default(); 2];
+    control.tell(Event::Total {
+        files: 0,
+        bytes: owed.len() as u64,
+    });
+    let mut left = owed.clone();
+    for (done, asked) in owed.iter().enumerate() {
+        control.check()?;
+        let challenge = &asked.challenge;
+        let is_of_this_root = *challenge.root() == root;
+        match ask(channel, challenge, &head, root) {
+            Ok((mut report, bytes)) => {
+                outcome.bytes_received += bytes;
+                if !is_of_this_root {
+                    strike(channel, &mut report);
+                }
+                note(&mut outcome, &report, is_of_this_root);
+                if done >= carried {
+                    for (sum, stratum) in sums.iter_mut().zip(Stratum::ALL) {
+                        sum.add(report.stratum(stratum));
+                    }
+                }
+                left.retain(|other| other != asked);
+                challenges.keep(channel.id, &left)?;
+            }
+            Err((AuditResult::Missing, _)) if !is_of_this_root && is_lapsed(channel, asked) => {
+                left.retain(|other| other != asked);
+                challenges.keep(channel.id, &left)?;
+            }
+            Err((result, detail)) => {
+                if outcome.result == AuditResult::Intact {
+                    outcome.result = result;
+                    outcome.detail = Some(detail);
+                }
+                break;
+            }
+        }
+        control.tell(Event::Done {
+            files: 0,
+            bytes: done as u64 + 1,
+        });
+    }
+    if sums.iter().any(|sum| sum.is_answered) {
+        outcome.strata = Stratum::ALL
+            .into_iter()
+            .zip(sums)
+            .map(|(stratum, sum)| sum.report(stratum, loss))
+            .collect();
+    }
+    Ok(outcome)
+}
+
+/// Draws `slices` positions of each stratum, cut into challenges of what one may hold; always at least one, as the commit is proven with it.
+fn drawn(
+    rng: &mut impl CryptoRng,
+    root: RootHash,
+    head: &AuditedHead,
+    slices: u64,
+) -> Vec<Challenge> {
+    let [data, vital] = Stratum::ALL.map(|stratum| {
+        let live = head.inventory(stratum).sums().live_blocks;
+        let count = usize::try_from(slices.min(live)).unwrap_or(usize::MAX);
+        draw(rng, live, count)
+    });
+    let count = data.len().max(vital.len()).div_ceil(SLICES_MAX).max(1);
+    let part = |positions: &[u64], n: usize| {
+        let mut parts = positions.chunks(SLICES_MAX);
+        parts.nth(n).unwrap_or_default().to_vec()
+    };
+    (0..count)
+        .filter_map(|n| Challenge::new(root, part(&data, n), part(&vital, n)).ok())
+        .collect()
+}
+
+/// Asks one challenge and checks the answer against its root.
+fn ask(
+    channel: &Audited<'_>,
+    challenge: &Challenge,
+    head: &AuditedHead,
+    root: RootHash,
+) -> Result<(AuditReport, u64), (AuditResult, String)> {
+    let answer = block_on(channel.session.audit(Bytes::from(challenge.encode())));
+    let answer = match answer {
+        Ok(answer) => answer,
+        Err(error) => return Err(unanswered(channel, &error)),
+    };
+    let report = check(challenge, &answer, |bytes, signature| {
+        if *challenge.root() == root {
+            return Some(*head);
+        }
+        let mut signed = bytes.to_vec();
+        signed.extend_from_slice(signature);
+        let signed = SignedHead::verify(&signed, channel.id, &[channel.client]).ok()?;
+        Some(AuditedHead::from(signed.head()))
+    });
+    match report {
+        Ok(report) => Ok((report, answer.len() as u64)),
+        Err(error @ (AuditError::Parse(_) | AuditError::WrongHead)) => {
+            // No answer at all: still owed.
+            Err((AuditResult::Damaged, error.to_string()))
+        }
+        Err(error) => Err((AuditResult::Damaged, error.to_string())),
+    }
+}
+
+/// Takes out what the newest head no longer calls living: nobody owes it any more.
+fn strike(channel: &Audited<'_>, report: &mut AuditReport) {
+    for stratum in Stratum::ALL {
+        let part = match stratum {
+            Stratum::Data => &mut report.data,
+            Stratum::Vital => &mut report.vital,
+        };
+        part.failed.retain(|failed| {
+            let place = failed.place.as_ref();
+            place.is_none_or(|(pack, block)| channel.lives(stratum, pack, *block))
+        });
+    }
+}
+
+/// Returns whether the grace of the root that was asked under, at least as old as the question, is over: then its head may be gone.
+fn is_lapsed(channel: &Audited<'_>, asked: &Asked) -> bool {
+    let status = block_on(channel.session.status());
+    status.is_ok_and(|status| status.terms.grace(asked.since).ends(asked.since) <= status.now)
+}
+
+/// Says what it means that a provider did not answer.
+fn unanswered(channel: &Audited<'_>, error: &ServiceError) -> (AuditResult, String) {
+    let result = match error {
+        ServiceError::Busy(_) => AuditResult::Slow,
+        ServiceError::Offline { .. } | ServiceError::Unavailable { .. } => AuditResult::Offline,
+        ServiceError::NotHeld { .. } => return not_shown(channel, error),
+        ServiceError::Damaged { .. } => AuditResult::Damaged,
+        _ => AuditResult::Refused,
+    };
+    (result, error.to_string())
+}
+
+/// A provider that does not know the root it acknowledged shows an older one, or lost the head.
+fn not_shown(channel: &Audited<'_>, error: &ServiceError) -> (AuditResult, String) {
+    let seen = channel.head.head().sequence;
+    let shown = match block_on(channel.session.head(WhichHead::Newest)) {
+        Ok(Some(shown)) => SignedHead::verify(&shown.head, channel.id, &[channel.client])
+            .map_or(0, |head| head.head().sequence),
+        _ => 0,
+    };
+    if shown < seen {
+        let detail = format!(
+            "the provider shows state {shown}, but acknowledged state {seen}: it was rolled back"
+        );
+        return (AuditResult::Rollback, detail);
+    }
+    (AuditResult::Missing, error.to_string())
+}
+
+/// Has the newest head's commit shown, and notes it if it is not the one that the head names.
+fn prove_commit(channel: &Audited<'_>, outcome: &mut ChannelAudit) {
+    let head = channel.head.head();
+    let shown = block_on(channel.session.head(WhichHead::Sequence(head.sequence)));
+    let (result, detail) = match shown {
+        Ok(Some(shown)) => match shown.commit {
+            Some(commit) if head.commit.names(&commit) => return,
+            Some(_) => (AuditResult::Damaged, "the commit is damaged".to_owned()),
+            None => (AuditResult::Missing, "the commit is missing".to_owned()),
+        },
+        Ok(None) => not_shown(channel, &ServiceError::NotHeld { what: "the head" }),
+        Err(error) => unanswered(channel, &error),
+    };
+    if outcome.result != AuditResult::Damaged {
+        outcome.result = result;
+    }
+    outcome.detail = Some(match outcome.detail.take() {
+        Some(before) => format!("{before}; {detail}"),
+        None => detail,
+    });
+}
+
+/// Adds what an answer shows to the outcome; damage outweighs what is missing, and both outweigh what was known before.
+fn note(outcome: &mut ChannelAudit, report: &AuditReport, is_of_newest_root: bool) {
+    use maimo_core::audit::Failure;
+
+    let failed = || Stratum::ALL.map(|stratum| &report.stratum(stratum).failed);
+    let is_damaged = |failed: &Vec<Failed>| {
+        let mut failed = failed.iter();
+        failed.any(|failed| failed.failure == Failure::Damaged)
+    };
+    let is_intact = if is_of_newest_root {
+        report.is_intact()
+    } else {
+        report.is_intact_of_old_root()
+    };
+    if is_intact {
+        return;
+    }
+    let damaged =
+        failed().into_iter().any(is_damaged) || matches!(report.commit, Err(Failure::Damaged));
+    outcome.result = if damaged || outcome.result == AuditResult::Damaged {
+        AuditResult::Damaged
+    } else {
+        AuditResult::Missing
+    };
+    for failed in failed().into_iter().flatten() {
+        if let Some((pack, _)) = failed.place
+            && !outcome.damaged.contains(&pack)
+        {
+            outcome.damaged.push(pack);
+        }
+    }
+    let count: usize = failed().map(Vec::len).into_iter().sum();
+    let commit = match report.commit {
+        Err(Failure::Damaged) => ", and the commit is damaged",
+        Err(Failure::Missing) if is_of_newest_root => ", and the commit is missing",
+        _ => "",
+    };
+    outcome.detail = Some(format!("{count} slices were not proven{commit}"));
+}
+
+/// What was asked and failed in a stratum, over several challenges.
+#[derive(Debug, Clone, Copy, Default)]
+struct Tally {
+    is_answered: bool,
+    asked: u64,
+    live: u64,
+    failed: u64,
+}
+
+impl Tally {
+    fn add(&mut self, report: &maimo_core::audit::StratumReport) {
+        self.is_answered = true;
+        self.asked += report.asked;
+        self.live = report.live_blocks;
+        self.failed += report.failed.len() as u64;
+    }
+
+    fn report(self, stratum: Stratum, loss: f64) -> StratumAudit {
+        StratumAudit {
+            stratum,
+            slices: self.asked,
+            blocks_live: self.live,
+            failed: self.failed,
+            loss,
+            probability: probability(self.live, self.asked, loss),
+        }
+    }
+}
+
+/// Returns how probable it was that `asked` of `live` blocks show that the fraction `loss` of them, at least one, is lost.
+pub(crate) fn probability(live: u64, asked: u64, loss: f64) -> f64 {
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a fraction of a count; casts from float saturate"
+    )]
+    let lost = ((live as f64 * loss).ceil() as u64).max(1);
+    detection(live, lost, asked)
+}
