@@ -4,6 +4,7 @@
 
 pub mod audit;
 pub mod error;
+pub mod evict;
 pub mod keys;
 pub mod local_stat;
 pub mod pipeline;
