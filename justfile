@@ -32,6 +32,10 @@ doc:
 bench *FILTER:
     cargo bench --workspace -- {{FILTER}}
 
+# Whole commands beside restic, rustic and borg; bench/README.md says what is measured
+compare *ARGS:
+    bench/run {{ARGS}}
+
 # Licences, bans and sources of the dependency graph
 deny:
     ./check deny
