@@ -1,2 +1,68 @@
-//! The program.
-fn main() {}
+//! The program: reads the command line, runs one command, says how it went.
+//!
+//! Results go to standard output, all else to standard error; the exit code is a contract ([`error::Exit`]). All work is done by the libraries.
+
+#![allow(
+    dead_code,
+    unused_imports,
+    reason = "the commands that use the rest land one by one"
+)]
+
+mod cli;
+mod commands;
+mod config;
+mod context;
+mod error;
+mod passphrase;
+mod places;
+mod quantity;
+mod signals;
+mod ui;
+
+use std::{env, ffi::OsString, process::ExitCode};
+
+use cli::{Cli, Global};
+use context::Context;
+use error::{CommandError, Exit};
+use ui::Ui;
+
+fn main() -> ExitCode {
+    let args: Vec<OsString> = env::args_os().collect();
+    let cli = match Cli::read(args.clone()) {
+        Ok(cli) => cli,
+        Err(error) => return ExitCode::from(misread(&error, &args).code()),
+    };
+    let mut ui = Ui::new(&cli.global);
+    let end = run(cli, &mut ui).err();
+    if let Some(error) = &end {
+        ui.fail(error);
+    }
+    ExitCode::from(end.map_or(Exit::Done, |error| error.exit()).code())
+}
+
+fn run(cli: Cli, ui: &mut Ui) -> Result<(), CommandError> {
+    let ctx = Context::new(&cli.global, ui)?;
+    let report = commands::run(cli.command, &ctx)?;
+    ui.report(&*report)
+}
+
+/// Tells what is wrong with the command line, or shows the help or version that it asks for.
+fn misread(error: &clap::Error, args: &[OsString]) -> Exit {
+    if !error.use_stderr() {
+        // Who closed the pipe has read enough.
+        let _ = error.print();
+        return Exit::Done;
+    }
+    let json = args.iter().any(|arg| arg == "--json") || env::var_os("MAIMO_JSON").is_some();
+    if json {
+        let text = error.render().to_string();
+        let mut lines = text.lines();
+        let first = lines.next().unwrap_or_default();
+        let message = first.strip_prefix("error: ").unwrap_or(first);
+        let ui = Ui::new(&Global::json());
+        ui.fail(&CommandError::usage(message).hint("run it with --help"));
+    } else {
+        let _ = error.print();
+    }
+    Exit::Usage
+}

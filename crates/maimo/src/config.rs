@@ -1,0 +1,153 @@
+//! The configuration: one TOML file, whose every key has a default, a line of documentation and a variable.
+//!
+//! A flag beats a variable, that the file, that the default. A value that does not parse is an error, wherever it stands: what was meant to
+//! hold and silently does not is worse than a stop.
+
+mod setting;
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use toml::{Table, Value};
+
+pub(crate) use self::setting::{Origin, Settable, Setting};
+use crate::{
+    cli::{Global, variable_of},
+    error::CommandError,
+};
+
+/// Makes [`Config`] of its keys: each with its documentation, type and default.
+macro_rules! keys {
+    ($($(#[doc = $doc:literal])+ $field:ident: $type:ty = $default:expr;)+) => {
+        /// What the configuration says, each key with where that comes from.
+        #[derive(Debug)]
+        pub(crate) struct Config {
+            $($(#[doc = $doc])+ pub(crate) $field: Setting<$type>,)+
+        }
+
+        /// The names of all keys.
+        const KEYS: &[&str] = &[$(stringify!($field)),+];
+
+        impl Config {
+            /// Puts together what the variables, the file's table and the defaults say.
+            fn resolve(
+                table: &Table,
+                file: &Path,
+                variable: &dyn Fn(&str) -> Option<std::ffi::OsString>,
+            ) -> Result<Self, CommandError> {
+                Ok(Self {
+                    $($field: Setting::resolve(stringify!($field), $default, table, file, variable)?,)+
+                })
+            }
+
+            /// Returns every key as it is to be shown.
+            pub(crate) fn rows(&self) -> Vec<Row> {
+                vec![$(Row {
+                    key: stringify!($field).replace('_', "-"),
+                    doc: concat!($($doc, "\n"),+).trim(),
+                    default: <$type as Settable>::to_toml(&$default),
+                    value: self.$field.value.to_toml(),
+                    origin: self.$field.origin.clone(),
+                }),+]
+            }
+        }
+    };
+}
+
+keys! {
+    /// Globs of what `store` leaves out, besides those of `--exclude`.
+    exclude: Vec<String> = Vec::new();
+    /// `store --delete-local` makes do with one channel.
+    single_copy: bool = false;
+    /// How many blocks of each stratum `verify` draws, unless told otherwise.
+    slices: u32 = 460;
+    /// The file whose first line is the passphrase of the node's key; empty for none.
+    passphrase_file: String = String::new();
+    /// The command whose first line is that passphrase; empty for none.
+    passphrase_command: String = String::new();
+    /// Say nothing but results, warnings and errors.
+    quiet: bool = false;
+    /// Say more: above 0.
+    verbose: u32 = 0;
+}
+
+/// A key as `config show` has it.
+#[derive(Debug)]
+pub(crate) struct Row {
+    pub(crate) key: String,
+    pub(crate) doc: &'static str,
+    pub(crate) default: Option<Value>,
+    pub(crate) value: Option<Value>,
+    pub(crate) origin: Origin,
+}
+
+impl Config {
+    /// Reads the file and the variables, and lets the flags that every command takes win.
+    ///
+    /// # Errors
+    ///
+    /// A file that was named and is not there or cannot be read, a key that there is not, a value that does not parse.
+    pub(crate) fn load(file: &Path, global: &Global) -> Result<Self, CommandError> {
+        let text = match fs::read_to_string(file) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound && global.config.is_none() => {
+                String::new()
+            }
+            Err(error) => {
+                return Err(CommandError::config(format!(
+                    "cannot read {}: {error}",
+                    file.display()
+                )));
+            }
+        };
+        let mut config = Self::parse(&text, file, &|name| std::env::var_os(name))?;
+        let said = |name: &str| std::env::var_os(variable_of(name)).is_some();
+        config.quiet.flag(global.quiet && !said("quiet"), true);
+        let verbose = u32::from(global.verbose);
+        config
+            .verbose
+            .flag(verbose > 0 && !said("verbose"), verbose);
+        let text_of = |path: &PathBuf| path.to_string_lossy().into_owned();
+        if let Some(path) = &global.passphrase_file {
+            config
+                .passphrase_file
+                .flag(!said("passphrase-file"), text_of(path));
+        }
+        if let Some(command) = &global.passphrase_command {
+            config
+                .passphrase_command
+                .flag(!said("passphrase-command"), command.clone());
+        }
+        Ok(config)
+    }
+
+    fn parse(
+        text: &str,
+        file: &Path,
+        variable: &dyn Fn(&str) -> Option<std::ffi::OsString>,
+    ) -> Result<Self, CommandError> {
+        let table: Table = text.parse().map_err(|error: toml::de::Error| {
+            CommandError::config(format!(
+                "{} is no TOML: {}",
+                file.display(),
+                error.message()
+            ))
+        })?;
+        for key in table.keys() {
+            if key.contains('_') || !KEYS.contains(&key.replace('-', "_").as_str()) {
+                let known: Vec<String> = KEYS.iter().map(|key| key.replace('_', "-")).collect();
+                return Err(CommandError::config(format!(
+                    "{} has a key that there is not: `{key}`",
+                    file.display()
+                ))
+                .hint(format!("there are: {}", known.join(", "))));
+            }
+        }
+        Self::resolve(&table, file, variable)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,12 @@
+//! The program as scripts and people meet it: the real binary, its exit codes, its JSON, its help, its configuration.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::format_push_string,
+    reason = "a test may panic, and need not be lean"
+)]
+
+mod configuration;
+mod help;
+mod support;
+mod usage;
