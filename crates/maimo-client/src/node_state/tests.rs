@@ -1,0 +1,123 @@
+use super::*;
+
+const CHANNEL: ChannelId = ChannelId([1; 32]);
+
+fn node(folder: &Path) -> NodeState {
+    let (writer, source) = (WriterId([1; 16]), SourceId([2; 16]));
+    NodeState::create(&folder.join("node.sqlite"), writer, source, "laptop").unwrap()
+}
+
+fn again(folder: &Path) -> NodeState {
+    NodeState::open(&folder.join("node.sqlite")).unwrap()
+}
+
+fn shown(sequence: u64) -> SeenRow {
+    SeenRow {
+        seen: Seen {
+            sequence,
+            root: RootHash([u8::try_from(sequence).unwrap(); 32]),
+        },
+        head: vec![1],
+        commit: vec![2],
+    }
+}
+
+#[test]
+fn no_name_that_was_fixed_is_given_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = node(folder.path());
+    for n in 0..100 {
+        assert_eq!(state.next_record().counter, n);
+    }
+    state.next_pack();
+    state.fix_names().unwrap();
+    // Names taken ahead may leave before the next call.
+    let ahead = (state.next_record(), state.next_pack());
+    drop(state);
+    let state = again(folder.path());
+    assert!(state.next_record().counter > ahead.0.counter);
+    assert!(state.next_pack().n > ahead.1.n);
+    assert_eq!(state.source(), SourceId([2; 16]));
+    assert_eq!(state.label(), "laptop");
+}
+
+#[test]
+fn sending_fixes_names_and_acknowledging_settles_the_candidate() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = node(folder.path());
+    let record = state.next_record();
+    let candidate = CandidateRow {
+        sent: shown(3).seen,
+        watermark: state.given(),
+    };
+    state.sending(CHANNEL, candidate).unwrap();
+    drop(state);
+    let state = again(folder.path());
+    assert!(state.next_record().counter > record.counter);
+    assert_eq!(state.candidates(CHANNEL).unwrap(), [candidate]);
+    assert_eq!(state.committed().unwrap(), Watermark::default());
+    state
+        .acknowledged(CHANNEL, &shown(3), candidate.watermark, &[])
+        .unwrap();
+    drop(state);
+    let state = again(folder.path());
+    assert_eq!(state.candidates(CHANNEL).unwrap(), []);
+    assert_eq!(state.committed().unwrap(), candidate.watermark);
+    assert_eq!(state.seen(CHANNEL).unwrap(), Some(shown(3)));
+    assert_eq!(state.all_seen().unwrap(), [(CHANNEL, shown(3).seen)]);
+}
+
+#[test]
+fn a_candidate_beyond_what_is_shown_may_still_come() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = node(folder.path());
+    for sequence in [3, 4] {
+        let candidate = CandidateRow {
+            sent: shown(sequence).seen,
+            watermark: state.given(),
+        };
+        state.sending(CHANNEL, candidate).unwrap();
+    }
+    state.forget_candidates(CHANNEL, 3).unwrap();
+    let left = state.candidates(CHANNEL).unwrap();
+    assert_eq!(left.len(), 1);
+    assert_eq!(left[0].sent, shown(4).seen);
+}
+
+#[test]
+fn another_writer_begins_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = node(folder.path());
+    state.next_record();
+    state.fix_names().unwrap();
+    state.put_committed(state.given()).unwrap();
+    state.take_writer(WriterId([9; 16])).unwrap();
+    let state = again(folder.path());
+    assert_eq!(state.writer(), WriterId([9; 16]));
+    assert_eq!(state.next_record().counter, 0);
+    assert_eq!(state.committed().unwrap(), Watermark::default());
+}
+
+#[test]
+fn channels_are_kept_in_the_order_they_were_opened() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = node(folder.path());
+    let channel = |id: u8, name: &str| ChannelRow {
+        id: ChannelId([id; 32]),
+        auth: [id; 32],
+        name: name.to_owned(),
+        address: format!("dir:/{name}"),
+    };
+    let (one, two) = (channel(9, "one"), channel(2, "two"));
+    state.put_channel(&one).unwrap();
+    state.put_channel(&two).unwrap();
+    assert_eq!(state.channels().unwrap(), [one.clone(), two.clone()]);
+    let moved = ChannelRow {
+        address: "dir:/elsewhere".to_owned(),
+        ..one
+    };
+    state.put_channel(&moved).unwrap();
+    assert_eq!(state.channels().unwrap(), [moved, two.clone()]);
+    state.forget_channel(ChannelId([9; 32])).unwrap();
+    assert_eq!(state.channels().unwrap(), [two]);
+}
