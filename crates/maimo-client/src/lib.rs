@@ -6,6 +6,7 @@ pub mod audit;
 pub mod clock;
 pub mod error;
 pub mod evict;
+pub mod fetch;
 #[allow(dead_code, reason = "used by the client, which is about to land")]
 mod home;
 #[allow(dead_code, reason = "used by the client, which is about to land")]
