@@ -10,6 +10,7 @@
 //!
 //! Invariant: no byte leaves this module as [`Verified`] whose hashes were not followed up to a root that the caller named.
 
+mod builder;
 mod decode;
 mod encode;
 mod outboard;
@@ -19,6 +20,7 @@ use core::ops::Deref;
 use std::io;
 
 pub use self::{
+    builder::{HashedRange, OutboardBuilder},
     decode::{Extent, SliceError, decode_slice, inspect_slice, verify_whole},
     encode::{EncodeSliceError, encode_slice, encode_slice_as_is},
     outboard::Outboard,

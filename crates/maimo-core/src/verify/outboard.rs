@@ -26,6 +26,10 @@ pub struct Outboard {
 }
 
 impl Outboard {
+    pub(super) const fn new(object: ObjectRef, hashes: Vec<u8>) -> Self {
+        Self { object, hashes }
+    }
+
     /// Hashes an object.
     #[expect(clippy::missing_panics_doc, reason = "it cannot")]
     pub fn of(object: &[u8]) -> Self {
