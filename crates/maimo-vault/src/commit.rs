@@ -73,7 +73,8 @@ impl StorePart {
         key.name(&bytes)
     }
 
-    fn encode(&self, out: &mut Vec<u8>) {
+    /// Appends the part as a commit has it, and a client's catalog.
+    pub fn encode(&self, out: &mut Vec<u8>) {
         out.put(&self.store.0);
         out.put_varint(self.sequence);
         out.put_varint(self.parents.len() as u64);
@@ -95,7 +96,8 @@ impl StorePart {
         }
     }
 
-    fn parse(r: &mut Reader<'_>) -> Result<Self, ParseError> {
+    /// Reads what [`Self::encode`] wrote.
+    pub fn parse(r: &mut Reader<'_>) -> Result<Self, ParseError> {
         let store = StoreId(r.array("store id")?);
         let sequence = r.varint("store sequence")?;
         let count = r.count(PARENTS_MAX, 32, "parents")?;

@@ -38,7 +38,7 @@ impl Policy {
     pub const ALL: u32 = u32::MAX;
 
     /// Appends the eight numbers as varints.
-    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+    pub fn encode(&self, out: &mut Vec<u8>) {
         for count in [
             self.last,
             self.hourly,
@@ -54,7 +54,7 @@ impl Policy {
     }
 
     /// Reads what [`Self::encode`] wrote.
-    pub(crate) fn parse(r: &mut Reader<'_>) -> Result<Self, ParseError> {
+    pub fn parse(r: &mut Reader<'_>) -> Result<Self, ParseError> {
         fn count(r: &mut Reader<'_>) -> Result<u32, ParseError> {
             let count = r.varint_max(u32::MAX.into(), "policy")?;
             Ok(u32::try_from(count).unwrap_or(u32::MAX))

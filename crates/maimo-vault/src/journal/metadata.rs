@@ -43,7 +43,8 @@ pub const XATTR_NAME_BYTES_MAX: usize = 255;
 pub const XATTR_VALUE_BYTES_MAX: usize = 64 * 1024;
 
 impl Metadata {
-    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+    /// Appends flags, numbers and times as varints, then the extended attributes: as records have it, and a client's catalog.
+    pub fn encode(&self, out: &mut Vec<u8>) {
         let mut flags = 0;
         if self.created.is_some() {
             flags |= HAS_CREATED;
@@ -71,7 +72,8 @@ impl Metadata {
         }
     }
 
-    pub(super) fn parse(r: &mut Reader<'_>) -> Result<Self, ParseError> {
+    /// Reads what [`Self::encode`] wrote.
+    pub fn parse(r: &mut Reader<'_>) -> Result<Self, ParseError> {
         let flags = r.u8("metadata flags")?;
         if flags & !(HAS_CREATED | HAS_XATTRS | IS_SPARSE) != 0 {
             return Err(ParseError::Invalid {
@@ -122,13 +124,14 @@ impl Metadata {
 
 impl FileTime {
     /// Appends the seconds (zigzag: small on both sides of 1970) and the nanoseconds, as varints.
-    fn encode(self, out: &mut Vec<u8>) {
+    pub fn encode(self, out: &mut Vec<u8>) {
         let zigzag = (self.seconds << 1) ^ (self.seconds >> 63);
         out.put_varint(zigzag.cast_unsigned());
         out.put_varint(self.nanos.into());
     }
 
-    fn parse(r: &mut Reader<'_>) -> Result<Self, ParseError> {
+    /// Reads what [`Self::encode`] wrote.
+    pub fn parse(r: &mut Reader<'_>) -> Result<Self, ParseError> {
         let zigzag = r.varint("seconds")?;
         let nanos = r.varint_max(999_999_999, "nanoseconds")?;
         Ok(Self {
