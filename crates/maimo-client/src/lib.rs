@@ -3,6 +3,7 @@
 //! It reaches providers through [`maimo_net`]'s service trait alone, and never links one.
 
 pub mod audit;
+pub mod catalog;
 pub mod clock;
 pub mod error;
 pub mod evict;
