@@ -142,6 +142,25 @@ impl AncestryLog {
     }
 }
 
+/// Returns the nodes that `root` adds as the next of a range over `count` roots, from its leaf upwards, given those that are there: for
+/// a log that is kept elsewhere than in memory. The node at height `h` stands at index `count >> h`.
+///
+/// Returns nothing where a node is missing.
+pub fn nodes_of_next(
+    count: u64,
+    root: RootHash,
+    mut node: impl FnMut(u32, u64) -> Option<NodeHash>,
+) -> Option<Vec<NodeHash>> {
+    let mut nodes = Vec::from([leaf_hash(root)]);
+    let mut last = nodes[0];
+    // Each low bit set is a tree as large as the one in hand, at its left.
+    for height in 0..count.trailing_ones() {
+        last = inner_hash(&node(height, (count >> height) - 1)?, &last);
+        nodes.push(last);
+    }
+    Some(nodes)
+}
+
 /// A proof that a root stands at a place among the roots that an ancestry hash commits to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AncestryProof {

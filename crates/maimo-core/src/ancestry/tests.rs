@@ -139,3 +139,25 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn nodes_kept_elsewhere_are_those_of_the_log() {
+    let mut kept = std::collections::HashMap::new();
+    for count in 0..130 {
+        let node = |height, index| kept.get(&(height, index)).copied();
+        let nodes = nodes_of_next(count, root(count + 1), node).unwrap();
+        for (height, node) in (0..).zip(nodes) {
+            kept.insert((height, count >> height), node);
+        }
+    }
+    let log = AncestryLog::of((1..=130).map(root));
+    let levels = (0..).zip(&log.levels);
+    let of_log: std::collections::HashMap<_, _> = levels
+        .flat_map(|(height, level)| {
+            let places = (0..).zip(level);
+            places.map(move |(place, node)| ((height, place), *node))
+        })
+        .collect();
+    assert_eq!(kept, of_log);
+    assert_eq!(nodes_of_next(1, root(2), |_, _| None), None);
+}

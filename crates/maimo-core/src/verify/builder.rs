@@ -227,7 +227,7 @@ mod tests {
                 match turn {
                     0 => {}
                     1 => parts.reverse(),
-                    _ => parts.sort_by_key(|part| part.offset / MIB % 2 == 0),
+                    _ => parts.sort_by_key(|part| (part.offset / MIB).is_multiple_of(2)),
                 }
                 let mut builder = OutboardBuilder::new(length);
                 for part in &parts {
