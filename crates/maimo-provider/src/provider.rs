@@ -1,0 +1,442 @@
+//! [`Provider`]: one installation that stores for clients: its keys, its volumes, its ledger.
+//!
+//! A provider is a *home* folder with volumes elsewhere, or a *folder channel*: a folder that is both, keys and all, for one machine at a time. What it does
+//! for clients is in [`crate::session`]; what its owner does is here.
+//!
+//! Invariant: one process at a time has a home open, by a lock of the operating system that dies with it.
+
+use std::{
+    collections::HashMap,
+    fs::{self, File},
+    io,
+    path::Path,
+    sync::{Arc, Mutex, RwLock},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use getrandom::SysRng;
+use maimo_core::{
+    clock::Timestamp,
+    custody::{Grace, Terms, Totals},
+    id::{ChannelId, RootHash},
+    identity::{AuthPublicKey, ClientPublicKey},
+    receipt::LedgerInstance,
+    reference::ObjectRef,
+    units::outboard_bytes,
+};
+use maimo_net::{
+    connect,
+    service::{ServiceError, Session},
+};
+use rand_core::TryRng;
+
+use crate::{
+    error::{ProviderError, of_ledger, of_volume},
+    group_commit::{Batch, Committer, Durability},
+    keys::{self, Keys, KeysError, ProviderPhrase},
+    ledger::{ChannelRow, LedgerError, changes, entry, sqlite::Readers},
+    rebuild,
+    session::{ClientSession, Coming},
+    sweep::SweepReport,
+    volume::{Volume, VolumeError, VolumeId},
+    volumes::Volumes,
+};
+
+/// A cap that nothing reaches: that of a folder where none was given. A quarter of what 64 bits hold, so that sums stay in them.
+pub const ENDLESS_CAP: u64 = u64::MAX / 4;
+/// The name of the one volume in a folder channel.
+const FOLDER_VOLUME: &str = "volume";
+/// The name of the ledger in a provider's home.
+pub(crate) const LEDGER: &str = "ledger.sqlite";
+const LOCK: &str = "lock";
+/// How many bytes of a disk are left free beside a pack: room for the log and the ledger, which let go of things.
+const MARGIN_BYTES: u64 = 16 * 1024 * 1024;
+
+/// On what terms a folder takes in its clients.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct FolderTerms {
+    /// How many bytes may be charged; endless if not said.
+    pub capacity: Option<u64>,
+    /// The grace; 30 days if not said.
+    pub grace: Option<Grace>,
+}
+
+/// A provider that is open. Clones are the same one; it closes with the last of them and of its sessions.
+#[derive(Clone)]
+pub struct Provider {
+    pub(crate) inner: Arc<Inner>,
+}
+
+/// Packs that are coming in, each with a lock of its own.
+pub(crate) type ComingPacks = HashMap<(ChannelId, ObjectRef), Arc<Mutex<Coming>>>;
+
+/// What is open of a provider.
+pub(crate) struct Inner {
+    pub(crate) keys: Keys,
+    pub(crate) volumes: Arc<Volumes>,
+    pub(crate) committer: Committer,
+    pub(crate) readers: Readers,
+    pub(crate) instance: LedgerInstance,
+    /// Packs that are coming in.
+    pub(crate) coming: Mutex<ComingPacks>,
+    /// Held for reading while a pack's file is put in place and its row made, for writing while a file is punched or removed by what its row
+    /// says: else a pack that came in again could be taken for what was let go.
+    pub(crate) files: RwLock<()>,
+    /// Keeps the home locked.
+    _lock: File,
+}
+
+/// A client as the provider's owner sees it.
+#[derive(Debug, Clone)]
+pub struct ClientStatus {
+    /// The client's key.
+    pub client: ClientPublicKey,
+    /// What its owner calls it.
+    pub label: String,
+    /// Cap, reserve, grace.
+    pub terms: Terms,
+    /// What is held and charged.
+    pub totals: Totals,
+    /// Its newest root.
+    pub root: RootHash,
+    /// That root's sequence number.
+    pub sequence: u64,
+    /// When it was registered.
+    pub registered: Timestamp,
+    /// When it last changed something.
+    pub seen: Timestamp,
+}
+
+impl Provider {
+    /// Makes a provider in `home`, with new keys and no volume yet.
+    ///
+    /// # Errors
+    ///
+    /// [`ProviderError::Exists`]; those of the file system.
+    pub fn create(home: &Path) -> Result<Self, ProviderError> {
+        make_home(home)?;
+        let lock = lock_home(home)?;
+        write_keys(home, &Keys::generate()?)?;
+        Self::start(home, lock, None)
+    }
+
+    /// Makes a provider in `home` whose keys are these 24 words, to which its volumes can be added again.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::create`]; words that are none.
+    pub fn restore(home: &Path, words: &str) -> Result<Self, ProviderError> {
+        let keys = Keys::from_phrase(words)?;
+        make_home(home)?;
+        let lock = lock_home(home)?;
+        write_keys(home, &keys)?;
+        Self::start(home, lock, None)
+    }
+
+    /// Opens the provider in `home`.
+    ///
+    /// # Errors
+    ///
+    /// [`ProviderError::NotThere`], [`ProviderError::InUse`]; a ledger that has to be made anew and cannot.
+    pub fn open(home: &Path) -> Result<Self, ProviderError> {
+        if !Self::exists(home) {
+            return Err(ProviderError::NotThere {
+                path: home.to_owned(),
+            });
+        }
+        let lock = lock_home(home)?;
+        Self::start(home, lock, None)
+    }
+
+    /// Returns whether a provider is in `home`.
+    pub fn exists(home: &Path) -> bool {
+        home.join(keys::NAME).exists()
+    }
+
+    /// Opens a folder as a whole provider; where there is none, makes one on the terms given, if any are.
+    ///
+    /// # Errors
+    ///
+    /// [`ProviderError::NotThere`], [`ProviderError::InUse`]; those of the file system.
+    pub fn open_folder(folder: &Path, create: Option<FolderTerms>) -> Result<Self, ProviderError> {
+        let is_there = Self::exists(folder);
+        let Some(terms) = create.or(is_there.then(FolderTerms::default)) else {
+            return Err(ProviderError::NotThere {
+                path: folder.to_owned(),
+            });
+        };
+        make_home(folder)?;
+        let lock = lock_home(folder)?;
+        if !is_there {
+            write_keys(folder, &Keys::generate()?)?;
+        }
+        Self::start(folder, lock, Some(terms))
+    }
+
+    fn start(home: &Path, lock: File, folder: Option<FolderTerms>) -> Result<Self, ProviderError> {
+        let keys = Keys::read(home)?;
+        let owner = keys.auth_public();
+        let volumes = if Volumes::exists(home) {
+            Volumes::open(home, owner)?
+        } else {
+            let grace = folder.map(|terms| terms.grace.unwrap_or(Grace::DEFAULT));
+            Volumes::create(home, owner, grace)?
+        };
+        if let Some(terms) = folder
+            && volumes.list().is_empty()
+        {
+            let path = home.join(FOLDER_VOLUME);
+            let volume = mount(&path, &owner)?;
+            let capacity = terms.capacity.unwrap_or(ENDLESS_CAP);
+            volumes.add(Path::new(FOLDER_VOLUME), volume, capacity)?;
+        }
+        let volumes = Arc::new(volumes);
+        let (ledger, instance) = rebuild::open(home, &volumes)?;
+        let provider = Self {
+            inner: Arc::new(Inner {
+                keys,
+                committer: Committer::new(Box::new(ledger), Arc::clone(&volumes)),
+                volumes,
+                readers: Readers::new(home.join(LEDGER)),
+                instance,
+                coming: Mutex::default(),
+                files: RwLock::default(),
+                _lock: lock,
+            }),
+        };
+        provider.inner.punch_all();
+        Ok(provider)
+    }
+
+    /// Returns the key it signs receipts with.
+    pub fn auth(&self) -> AuthPublicKey {
+        self.inner.keys.auth_public()
+    }
+
+    /// Returns its keys as 24 words. Whoever has them can pretend to be this provider.
+    pub fn phrase(&self) -> ProviderPhrase {
+        self.inner.keys.phrase()
+    }
+
+    /// Lets a client store here, or changes its label and terms.
+    ///
+    /// # Errors
+    ///
+    /// No volume whose log could take it in; a log that cannot be written.
+    pub fn register(
+        &self,
+        client: ClientPublicKey,
+        label: &str,
+        terms: Terms,
+    ) -> Result<(), ProviderError> {
+        let channel = self.inner.channel_of(&client);
+        let log = self.inner.log_for_new()?;
+        let mut label = label.to_owned();
+        label.truncate(label.floor_char_boundary(entry::LABEL_BYTES_MAX));
+        self.inner.committer.run(move |batch| {
+            let now = now();
+            let log = batch.rows.channel(&channel)?.map_or(log, |row| row.log);
+            register(batch, channel, client, label, terms, log, now)
+        })?;
+        Ok(())
+    }
+
+    /// Returns all clients.
+    ///
+    /// # Errors
+    ///
+    /// A ledger that cannot be read.
+    pub fn clients(&self) -> Result<Vec<ClientStatus>, ProviderError> {
+        let rows = self.inner.readers.read(|rows| {
+            let mut found = Vec::new();
+            for channel in rows.channels()? {
+                found.extend(rows.channel(&channel)?);
+            }
+            Ok(found)
+        })?;
+        Ok(rows
+            .into_iter()
+            .map(|row| ClientStatus {
+                client: row.client(),
+                root: row.state.root(),
+                sequence: row.state.sequence(),
+                totals: row.state.totals,
+                label: row.label,
+                terms: row.terms,
+                registered: row.registered,
+                seen: row.seen,
+            })
+            .collect())
+    }
+
+    /// Frees what may be freed at `now`, and thins out commits.
+    ///
+    /// # Errors
+    ///
+    /// A ledger or log that cannot be written.
+    pub fn sweep(&self, now: Timestamp) -> Result<SweepReport, ProviderError> {
+        self.inner.sweep(now)
+    }
+}
+
+impl Inner {
+    /// Returns the channel of a client.
+    pub(crate) fn channel_of(&self, client: &ClientPublicKey) -> ChannelId {
+        ChannelId::derive(self.keys.auth_public().as_bytes(), client.as_bytes())
+    }
+
+    /// Returns the volume in whose log a new channel goes.
+    pub(crate) fn log_for_new(&self) -> Result<VolumeId, ServiceError> {
+        let list = self.volumes.list();
+        list.iter()
+            .find(|(listed, _, volume)| volume.is_some() && !listed.is_draining)
+            .map(|(listed, _, _)| listed.id)
+            .ok_or_else(|| ServiceError::Unavailable {
+                detail: "no volume is mounted".to_owned(),
+            })
+    }
+
+    /// Returns the volume that takes a pack of so many bytes.
+    pub(crate) fn place(&self, length: u64) -> Result<VolumeId, ServiceError> {
+        let needed = length + outboard_bytes(length) + MARGIN_BYTES;
+        let mut full = None;
+        for (listed, path, volume) in self.volumes.list() {
+            let Some(volume) = volume.filter(|_| !listed.is_draining) else {
+                continue;
+            };
+            match volume.free_bytes() {
+                Ok(free) if free >= needed => return Ok(listed.id),
+                Ok(_) => full = Some(path),
+                Err(error) => return Err(of_volume(&error, "a volume")),
+            }
+        }
+        Err(match full {
+            Some(path) => ServiceError::DiskFull {
+                detail: path.display().to_string(),
+            },
+            None => ServiceError::Unavailable {
+                detail: "no volume is mounted".to_owned(),
+            },
+        })
+    }
+
+    /// Returns the terms of a client that registers itself, where it may.
+    pub(crate) fn own_terms(&self) -> Option<Terms> {
+        let grace = self.volumes.folder_grace()?;
+        let list = self.volumes.list();
+        let capacity = list
+            .iter()
+            .map(|(listed, _, _)| listed.capacity)
+            .fold(0, u64::saturating_add)
+            .min(ENDLESS_CAP);
+        Some(Terms::new(capacity, None, Some(grace)))
+    }
+
+    /// Returns a channel's row, if it has one.
+    pub(crate) fn row(&self, channel: ChannelId) -> Result<Option<ChannelRow>, ServiceError> {
+        let row = self.readers.read(|rows| rows.channel(&channel));
+        row.map_err(|error| of_ledger(&error))
+    }
+}
+
+impl connect::Provider for Provider {
+    fn auth(&self) -> AuthPublicKey {
+        Self::auth(self)
+    }
+
+    fn session(&self, client: ClientPublicKey) -> Result<Arc<dyn Session>, ServiceError> {
+        let channel = self.inner.channel_of(&client);
+        if self.inner.volumes.folder_grace().is_none() && self.inner.row(channel)?.is_none() {
+            return Err(ServiceError::UnknownClient);
+        }
+        Ok(Arc::new(ClientSession::new(
+            Arc::clone(&self.inner),
+            channel,
+            client,
+        )))
+    }
+}
+
+/// Registers a client in a batch.
+pub(crate) fn register(
+    batch: &mut Batch<'_>,
+    channel: ChannelId,
+    client: ClientPublicKey,
+    label: String,
+    terms: Terms,
+    log: VolumeId,
+    now: Timestamp,
+) -> Result<(), LedgerError> {
+    changes::register(batch.rows, channel, client, &label, terms, log, now)?;
+    let change = entry::Change::Registered {
+        client,
+        label,
+        terms,
+    };
+    batch.record(log, channel, &change, now, Durability::Synced);
+    Ok(())
+}
+
+/// Returns the time by the system's clock.
+pub(crate) fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    let millis = since.map_or(0, |since| since.as_millis());
+    Timestamp(u64::try_from(millis).unwrap_or(0))
+}
+
+/// Draws random bytes.
+pub(crate) fn random<const N: usize>() -> Result<[u8; N], KeysError> {
+    let mut bytes = [0; N];
+    SysRng
+        .try_fill_bytes(&mut bytes)
+        .map_err(|_| KeysError::Random)?;
+    Ok(bytes)
+}
+
+/// Opens the volume at `path` if it is one of the owner's, or makes it one.
+pub(crate) fn mount(path: &Path, owner: &AuthPublicKey) -> Result<Volume, ProviderError> {
+    let opened = match Volume::open(path, None, owner) {
+        Err(VolumeError::Unavailable) => Volume::create(path, VolumeId(random()?), owner),
+        opened => opened,
+    };
+    opened.map_err(|source| ProviderError::Volume {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+fn write_keys(home: &Path, keys: &Keys) -> Result<(), ProviderError> {
+    match keys.write(home) {
+        Err(KeysError::Io(error)) if error.kind() == io::ErrorKind::AlreadyExists => {
+            Err(ProviderError::Exists {
+                path: home.to_owned(),
+            })
+        }
+        written => Ok(written?),
+    }
+}
+
+fn make_home(home: &Path) -> Result<(), ProviderError> {
+    use std::os::unix::fs::DirBuilderExt;
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(home)
+        .map_err(ProviderError::io("making the provider's folder"))
+}
+
+fn lock_home(home: &Path) -> Result<File, ProviderError> {
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(home.join(LOCK))
+        .map_err(ProviderError::io("locking the provider's folder"))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(fs::TryLockError::WouldBlock) => Err(ProviderError::InUse),
+        Err(fs::TryLockError::Error(error)) => {
+            Err(ProviderError::io("locking the provider's folder")(error))
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! Sweeping: what may be freed is, in the rows first and in the files after.
+//!
+//! A crash between the two leaves bytes that no row names, never a row without its bytes. Which files are still to be punched is in the ledger
+//! until it is done.
+
+use std::sync::PoisonError;
+
+use maimo_core::{clock::Timestamp, live_map::LiveMap, units::groups};
+
+use crate::{
+    error::ProviderError,
+    group_commit::Durability,
+    ledger::{LedgerError, Punch, changes, entry::Change},
+    provider::Inner,
+    volume::VolumeError,
+};
+
+/// What a sweep freed, of all clients.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SweepReport {
+    /// Packs of which groups were freed.
+    pub packs: u64,
+    /// Heads and inventory nodes.
+    pub heads_and_nodes: u64,
+    /// Commits thinned out.
+    pub commits: u64,
+    /// Uploads that expired.
+    pub uploads: u64,
+    /// Bytes that are charged to nobody any more.
+    pub bytes: u64,
+}
+
+impl Inner {
+    /// Frees what may be freed at `now`.
+    pub(crate) fn sweep(&self, now: Timestamp) -> Result<SweepReport, ProviderError> {
+        let mut report = SweepReport::default();
+        for channel in self.readers.read(|rows| rows.channels())? {
+            let swept = self.committer.run(move |batch| {
+                let Some(row) = batch.rows.channel(&channel)? else {
+                    return Ok(changes::Sweeping::default());
+                };
+                let log = row.log;
+                let swept = changes::sweep(batch.rows, row, now)?;
+                if !swept.is_empty() {
+                    // Synced before any file is punched: an old state of the log must not name what is gone.
+                    let change = Change::Swept;
+                    batch.record(log, channel, &change, now, Durability::Synced);
+                }
+                Ok(swept)
+            })?;
+            report.packs += swept.packs;
+            report.heads_and_nodes += swept.heads + swept.nodes;
+            report.commits += swept.commits;
+            report.uploads += swept.uploads.len() as u64;
+            report.bytes += swept.bytes;
+            for (pack, volume) in swept.uploads {
+                self.abandon(channel, pack, volume);
+            }
+        }
+        self.punch_all();
+        Ok(report)
+    }
+
+    /// Punches what is noted for it. What fails stays noted: a volume that is away comes back.
+    pub(crate) fn punch_all(&self) {
+        let punches = self.readers.read(|rows| rows.punches());
+        for punch in punches.unwrap_or_default() {
+            // One by one, so that whoever stores waits for one file at most.
+            let files = self.files.write();
+            let files = files.unwrap_or_else(PoisonError::into_inner);
+            if self.punch(&punch).is_ok() {
+                let done = punch.clone();
+                // A note that stays is looked at again.
+                let _ = self
+                    .committer
+                    .run(move |batch| batch.rows.remove_punch(&done));
+            }
+            drop(files);
+        }
+    }
+
+    /// Frees what the row of a pack does not name any more.
+    fn punch(&self, punch: &Punch) -> Result<(), LedgerError> {
+        let volume = self.volumes.mounted(punch.volume);
+        let volume = volume.ok_or(LedgerError::Unmounted {
+            volume: punch.volume,
+        })?;
+        let row = self
+            .readers
+            .read(|rows| rows.pack(punch.number, &punch.pack))?;
+        let Some(row) = row.filter(|row| row.volume == punch.volume) else {
+            volume.remove(punch.channel, &punch.pack)?;
+            return Ok(());
+        };
+        let count = u32::try_from(groups(punch.pack.length)).unwrap_or(u32::MAX);
+        let freed = LiveMap::full(count).minus(&row.held.held());
+        match volume.punch(punch.channel, &punch.pack, &freed) {
+            // Lost: that is for an audit or a scrub to say.
+            Err(VolumeError::NotHeld) => Ok(()),
+            punched => Ok(punched?),
+        }
+    }
+
+    /// Throws away what came in of a pack whose room was given back.
+    pub(crate) fn abandon(
+        &self,
+        channel: maimo_core::id::ChannelId,
+        pack: maimo_core::reference::ObjectRef,
+        volume: crate::volume::VolumeId,
+    ) {
+        let mut coming = self.coming.lock().unwrap_or_else(PoisonError::into_inner);
+        coming.remove(&(channel, pack));
+        drop(coming);
+        // Whoever is sending right now has to begin again; what cannot be removed now is found at the next start.
+        if let Some(volume) = self.volumes.mounted(volume)
+            && let Ok(incoming) = volume.incoming(channel, pack)
+        {
+            let _ = incoming.abandon();
+        }
+    }
+}
