@@ -21,4 +21,5 @@ pub mod possession;
 pub mod progress;
 #[allow(dead_code, reason = "used by the client, which is about to land")]
 mod random;
+pub mod retrieve;
 pub mod session;
