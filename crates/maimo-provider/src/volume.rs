@@ -36,12 +36,16 @@ use self::{disk::Disk, marker::Marker};
 
 mod cache;
 mod disk;
+#[cfg(any(test, feature = "testing"))]
+mod faults;
 mod incoming;
 mod listing;
 mod log;
 mod marker;
 mod pack_file;
 
+#[cfg(any(test, feature = "testing"))]
+pub use self::faults::Faults;
 pub use self::{
     incoming::Incoming,
     listing::StoredPack,
@@ -406,6 +410,12 @@ impl Volume {
     /// Walks all packs, in no order: for rebuilding a ledger, for scrubbing and for draining.
     pub fn packs(&self) -> impl Iterator<Item = Result<StoredPack, VolumeError>> + use<> {
         listing::walk(&self.inner.path.join(PACKS))
+    }
+
+    /// Returns what can be made to fail.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn faults(&self) -> &Faults {
+        &self.inner.disk.faults
     }
 
     /// Returns the log.

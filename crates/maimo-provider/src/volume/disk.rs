@@ -18,6 +18,8 @@ use super::VolumeError;
 #[derive(Debug, Default)]
 pub(super) struct Disk {
     poisoned: AtomicBool,
+    #[cfg(any(test, feature = "testing"))]
+    pub(super) faults: super::faults::Faults,
 }
 
 impl Disk {
@@ -71,6 +73,10 @@ impl Disk {
     /// Writes bytes at an offset.
     pub(super) fn write(&self, file: &File, bytes: &[u8], offset: u64) -> Result<(), VolumeError> {
         self.check()?;
+        #[cfg(any(test, feature = "testing"))]
+        self.faults
+            .write(file, bytes, offset)
+            .map_err(VolumeError::io("writing"))?;
         file.write_all_at(bytes, offset)
             .map_err(VolumeError::io("writing"))
     }
@@ -92,12 +98,18 @@ impl Disk {
     /// Makes what was written to a file durable, its length too.
     pub(super) fn sync(&self, file: &File) -> Result<(), VolumeError> {
         self.check()?;
+        #[cfg(any(test, feature = "testing"))]
+        self.faults.sync(file).map_err(|error| self.poison(error))?;
         file.sync_data().map_err(|error| self.poison(error))
     }
 
     /// Makes the names in a folder durable.
     pub(super) fn sync_folder(&self, path: &Path) -> Result<(), VolumeError> {
         self.check()?;
+        #[cfg(any(test, feature = "testing"))]
+        self.faults
+            .sync_folder(path)
+            .map_err(|error| self.poison(error))?;
         File::open(path)
             .map_err(VolumeError::io("opening a folder"))?
             .sync_all()
@@ -107,6 +119,8 @@ impl Disk {
     /// Gives a file another name, in the place of what had it.
     pub(super) fn rename(&self, from: &Path, to: &Path) -> Result<(), VolumeError> {
         self.check()?;
+        #[cfg(any(test, feature = "testing"))]
+        self.faults.rename(from, to);
         fs::rename(from, to).map_err(VolumeError::io("renaming a file"))
     }
 
@@ -124,6 +138,10 @@ impl Disk {
     /// Gives the room of a part of a file back; false where the file system cannot.
     pub(super) fn punch(&self, file: &File, offset: u64, length: u64) -> Result<bool, VolumeError> {
         self.check()?;
+        #[cfg(any(test, feature = "testing"))]
+        if !self.faults.has_holes() {
+            return Ok(false);
+        }
         let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
         match rustix::fs::fallocate(file, flags, offset, length) {
             Ok(()) => Ok(true),
