@@ -123,8 +123,26 @@ impl Home {
         write().map_err(ClientError::io("write", &path))
     }
 
+    /// Returns whether the key is under a passphrase.
+    pub(crate) fn is_sealed(&self) -> Result<bool, ClientError> {
+        Ok(self.key_file()?.needs_passphrase())
+    }
+
     /// Returns the store's secret.
     pub(crate) fn secret(&self, passphrase: Option<&str>) -> Result<MasterSecret, ClientError> {
+        let file = self.key_file()?;
+        // A passphrase that is not needed does no harm: it may come from a variable set for other homes.
+        let opened = file.open(passphrase.filter(|_| file.needs_passphrase()));
+        opened.map_err(|error| match error {
+            OpenKeyFileError::PassphraseNeeded | OpenKeyFileError::WrongPassphrase => {
+                ClientError::WrongPassphrase
+            }
+            OpenKeyFileError::OutOfMemory { .. } => self.out_of_memory(),
+            error => ClientError::Corrupt(error.to_string()),
+        })
+    }
+
+    fn key_file(&self) -> Result<KeyFile, ClientError> {
         let path = self.path.join(KEY);
         let length = fs::metadata(&path)
             .map_err(ClientError::io("read", &path))?
@@ -134,17 +152,7 @@ impl Home {
         }
         let bytes =
             zeroize::Zeroizing::new(fs::read(&path).map_err(ClientError::io("read", &path))?);
-        let opened = KeyFile::parse(&bytes).and_then(|file| {
-            // A passphrase that is not needed does no harm: it may come from a variable set for other homes.
-            file.open(passphrase.filter(|_| file.needs_passphrase()))
-        });
-        opened.map_err(|error| match error {
-            OpenKeyFileError::PassphraseNeeded | OpenKeyFileError::WrongPassphrase => {
-                ClientError::WrongPassphrase
-            }
-            OpenKeyFileError::OutOfMemory { .. } => self.out_of_memory(),
-            error => ClientError::Corrupt(error.to_string()),
-        })
+        KeyFile::parse(&bytes).map_err(|error| ClientError::Corrupt(error.to_string()))
     }
 
     fn out_of_memory(&self) -> ClientError {

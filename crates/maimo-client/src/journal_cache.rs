@@ -73,6 +73,23 @@ impl JournalCache {
         write().map_err(ClientError::io("write", &path))
     }
 
+    /// Returns all packs that seem to be there.
+    pub(crate) fn packs(&self) -> Result<Vec<ObjectRef>, ClientError> {
+        let list = || {
+            let mut packs = Vec::new();
+            for entry in fs::read_dir(&self.folder)? {
+                let entry = entry?;
+                let name = entry.file_name();
+                if let Some(root) = name.to_str().and_then(|name| name.parse().ok()) {
+                    let length = entry.metadata()?.len();
+                    packs.push(ObjectRef { root, length });
+                }
+            }
+            io::Result::Ok(packs)
+        };
+        list().map_err(ClientError::io("look through", &self.folder))
+    }
+
     /// Removes what is not among `kept`.
     pub(crate) fn sweep(&self, kept: &HashSet<RootHash>) -> Result<(), ClientError> {
         let sweep = || {

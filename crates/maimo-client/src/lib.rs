@@ -4,22 +4,36 @@
 
 pub mod audit;
 pub mod catalog;
+#[allow(dead_code, reason = "the operations that use the rest land one by one")]
+mod catch_up;
+pub mod channel;
+pub mod client;
 pub mod clock;
+#[allow(dead_code, reason = "the operations that use the rest land one by one")]
+mod commit;
+#[allow(dead_code, reason = "the operations that use the rest land one by one")]
+mod engine;
 pub mod error;
 pub mod evict;
 pub mod fetch;
-#[allow(dead_code, reason = "used by the client, which is about to land")]
+#[allow(dead_code, reason = "the operations that use the rest land one by one")]
 mod home;
-#[allow(dead_code, reason = "used by the client, which is about to land")]
+#[allow(dead_code, reason = "the operations that use the rest land one by one")]
 mod journal_cache;
 pub mod keys;
 pub mod local_stat;
-#[allow(dead_code, reason = "used by the client, which is about to land")]
+#[allow(dead_code, reason = "the operations that use the rest land one by one")]
 mod node_state;
 pub mod pipeline;
 pub mod possession;
 pub mod progress;
-#[allow(dead_code, reason = "used by the client, which is about to land")]
 mod random;
 pub mod retrieve;
 pub mod session;
+#[allow(dead_code, reason = "the operations that use the rest land one by one")]
+mod spool;
+pub mod status;
+#[allow(dead_code, reason = "the operations that use the rest land one by one")]
+pub mod store;
+#[allow(dead_code, reason = "the operations that use the rest land one by one")]
+mod sync;

@@ -48,18 +48,15 @@ impl DedupIndex {
             let Some(on_channels) = on_channels else {
                 continue;
             };
-            for (place, entry) in (0..).zip(pack.entries()) {
+            let on_channels: Vec<&LiveMap> = on_channels.into_iter().flatten().collect();
+            for (place, id) in living(pack, &on_channels) {
                 let chunk = ChunkRef {
                     pack: number,
                     index: place,
                 };
-                let known = pack.live_map([place]).is_some_and(|needed| {
-                    let mut maps = on_channels.iter().flatten();
-                    maps.all(|live| live.contains_all(&needed))
-                });
                 // A chunk that moved may live on beside what was named again in its old pack; records name the new place only.
-                if known && state.resolve(chunk) == chunk {
-                    index.insert(entry.id, chunk);
+                if state.resolve(chunk) == chunk {
+                    index.insert(id, chunk);
                 }
             }
         }
@@ -91,6 +88,23 @@ impl DedupIndex {
     pub fn forget(&mut self, damaged: impl Fn(ChunkRef) -> bool) {
         self.by_id.retain(|_, chunk| !damaged(*chunk));
     }
+}
+
+/// Returns the chunks of a pack that live on every channel that has it, by what lives of it on each.
+pub fn living<'p>(
+    pack: &'p PackLayout,
+    on_channels: &'p [&'p LiveMap],
+) -> impl Iterator<Item = (u32, ChunkId)> + 'p {
+    let all = on_channels.iter().all(|live| live.is_full());
+    let lives = move |place: u32| {
+        all || pack
+            .live_map([place])
+            .is_some_and(|needed| on_channels.iter().all(|live| live.contains_all(&needed)))
+    };
+    (0..)
+        .zip(pack.entries())
+        .filter(move |(place, _)| lives(*place))
+        .map(|(place, entry)| (place, entry.id))
 }
 
 #[cfg(test)]

@@ -1,0 +1,465 @@
+//! Bringing the catalog to a commit: the records of fresh segments and tail pieces, in order, in one transaction.
+//!
+//! Sealed segments come from the journal cache, or from the provider into it. The same path serves a catalog that is a commit behind, one
+//! that was deleted, and recovery.
+
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, HashMap, HashSet},
+};
+
+use maimo_core::{
+    id::{ChannelId, RootHash},
+    reference::ObjectRef,
+};
+use maimo_vault::{
+    commit::{Commit, Segment},
+    compose::{Base, Watermark},
+    journal::{
+        batch::{Batch, Stamp},
+        record::Record,
+        state::State,
+    },
+    keys::ChannelKeys,
+    name::{PackNumber, RecordId, WriterId},
+    pack::{PackKeys, PackKind, open_pack},
+};
+
+use crate::{
+    catalog::{CatalogError, Position, TakeIn},
+    engine::{Engine, auth_key},
+    error::ClientError,
+    journal_cache::open_segment,
+    keys::{EPOCH, Opening, channel_keys},
+    progress::Control,
+    session::OpenChannel,
+};
+
+/// How many bytes of sealed segments are opened at once without looking at their order first.
+const AT_ONCE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+impl Engine {
+    /// Brings the catalog to the last commit seen of the first channel, if it is not there: it was deleted, or a crash came between the receipt
+    /// and the catalog.
+    pub(crate) fn refresh_catalog(&mut self, control: &Control) -> Result<(), ClientError> {
+        let Some(first) = self.layout()?.first().copied() else {
+            return Ok(());
+        };
+        let Some(row) = self.node.seen(first)? else {
+            return Ok(());
+        };
+        let (_, keys) = self.keys_of(first)?;
+        let commit = Commit::open(&row.commit, &keys.commit)
+            .map_err(|error| ClientError::Corrupt(error.to_string()))?;
+        self.catch_up(&first, &commit, None, control).map(drop)
+    }
+
+    /// Brings the catalog to `commit` of channel `id`; what the journal cache lacks comes from `channel`, which is connected to if it is not
+    /// given and needed. Returns whether a twin has written under this writer's name.
+    pub(crate) fn catch_up(
+        &mut self,
+        id: &ChannelId,
+        commit: &Commit,
+        channel: Option<&OpenChannel>,
+        control: &Control,
+    ) -> Result<bool, ClientError> {
+        let known = self.catalog.position()?;
+        if known.store.as_ref() == Some(&commit.store) {
+            return Ok(false);
+        }
+        self.fetch_segments(id, commit, channel, control)?;
+        // Of another branch, or beyond what is shown: a view of something else.
+        let follows = known.sequence < commit.store.sequence;
+        if !follows {
+            self.catalog.reset()?;
+        }
+        let (found, taken) = self.take_in_commit(id, commit)?;
+        if let Err(error) = taken {
+            if !error.wants_rebuild() {
+                return Err(error.into());
+            }
+            self.rebuild_catalog()?;
+            let (_, again) = self.take_in_commit(id, commit)?;
+            again?;
+        }
+        self.sweep_journal()?;
+        self.look_for_twin(found)
+    }
+
+    /// Sets a damaged catalog aside and begins an empty one.
+    pub(crate) fn rebuild_catalog(&mut self) -> Result<(), ClientError> {
+        self.catalog = crate::catalog::Catalog::replace(&self.home.catalog())?;
+        Ok(())
+    }
+
+    fn fetch_segments(
+        &mut self,
+        id: &ChannelId,
+        commit: &Commit,
+        channel: Option<&OpenChannel>,
+        control: &Control,
+    ) -> Result<(), ClientError> {
+        let missing: Vec<ObjectRef> = commit
+            .journal
+            .iter()
+            .map(|(_, reference)| *reference)
+            .filter(|reference| !self.journal.has(reference))
+            .collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let opened;
+        let channel = if let Some(channel) = channel {
+            channel
+        } else {
+            opened = self.channel(*id)?;
+            &*opened
+        };
+        for some in missing.chunks(4) {
+            control.check()?;
+            for (reference, bytes) in some.iter().zip(channel.fetch_whole(some)?) {
+                self.journal.put(reference, &bytes)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes in what is fresh of a commit. Returns besides how far the fresh records speak of this writer's names.
+    fn take_in_commit(
+        &mut self,
+        id: &ChannelId,
+        commit: &Commit,
+    ) -> Result<(Watermark, Result<u64, CatalogError>), ClientError> {
+        let known = self.catalog.position()?;
+        let position = position_of(commit);
+        let (_, keys) = self.keys_of(*id)?;
+        let is_fresh = |segment: &Segment| !known.segments.contains(segment);
+        let fresh: Vec<(Segment, ObjectRef)> = commit
+            .journal
+            .iter()
+            .filter(|(segment, _)| is_fresh(segment))
+            .copied()
+            .collect();
+        let gone: Vec<PackNumber> = known
+            .segments
+            .iter()
+            .filter(|segment| !position.segments.contains(segment))
+            .map(|segment| segment.number)
+            .collect();
+        let Some(vanished) = self.records_in(&gone, &commit.journal, &keys)? else {
+            // A view that cannot be brought on is built anew.
+            return Ok((
+                Watermark::default(),
+                Err(CatalogError::Behind { sequence: 0 }),
+            ));
+        };
+        let writer = self.node.writer();
+        let mut found = Watermark::default();
+        let mut tail: Vec<(Stamp, Record)> = Vec::new();
+        for piece in &commit.tail {
+            if known
+                .tail
+                .iter()
+                .any(|old| old.piece.number() == piece.piece.number())
+            {
+                continue;
+            }
+            let batch = Batch::parse(piece.piece.records())
+                .map_err(|error| ClientError::Corrupt(error.to_string()))?;
+            tail.extend(batch.into_records(piece.sequence));
+        }
+        let mut seen_names = |records: &[(Stamp, Record)]| {
+            note(&mut found, writer, records);
+        };
+        seen_names(&tail);
+        let named = Base {
+            segments: position.segments.clone(),
+            tail: position.tail.clone(),
+            ..Base::default()
+        };
+        let local = HashMap::new();
+        let with = TakeIn {
+            position: &position,
+            local: &local,
+            layouts: &[],
+            vanished: &vanished,
+        };
+        let bytes: u64 = fresh.iter().map(|(_, pack)| pack.length).sum();
+        let taken = if fresh.len() <= 1 || bytes <= AT_ONCE_BYTES_MAX {
+            let mut records = tail;
+            for (segment, pack) in &fresh {
+                let opened = self.records_of(*segment, pack, &keys)?;
+                seen_names(&opened);
+                records.extend(opened);
+            }
+            records.sort_by_key(|(stamp, _)| *stamp);
+            self.catalog.take_in(records, &with)
+        } else {
+            let mut sources = Vec::new();
+            for (segment, pack) in &fresh {
+                let opened = self.records_of(*segment, pack, &keys)?;
+                seen_names(&opened);
+                if let Some((first, _)) = opened.first() {
+                    sources.push((*first, *segment, *pack));
+                }
+            }
+            let journal = &self.journal;
+            let context = Opening {
+                keys: &self.keys,
+                dictionaries: &HashMap::new(),
+            };
+            let mut failed = false;
+            let open = |segment: Segment, pack: ObjectRef| {
+                let bytes = journal.get(&pack)?;
+                let keys = PackKeys::new(&keys, EPOCH, PackKind::Vital);
+                let batches = open_segment(&bytes, keys, &context).ok()?;
+                Some(in_order(batches, segment))
+            };
+            let merged = Merged::new(tail, sources, open, &mut failed);
+            let taken = self.catalog.take_in(merged, &with);
+            if failed {
+                // It opened a moment ago. What was taken in is not all of it.
+                self.catalog.reset()?;
+                return Err(ClientError::Corrupt(
+                    "the journal cache changed while it was read".to_owned(),
+                ));
+            }
+            taken
+        };
+        let by_number = named.watermark(writer);
+        found.packs = found.packs.max(by_number.packs);
+        Ok((found, taken))
+    }
+
+    fn records_of(
+        &self,
+        segment: Segment,
+        pack: &ObjectRef,
+        keys: &ChannelKeys,
+    ) -> Result<Vec<(Stamp, Record)>, ClientError> {
+        let batches = self.batches(pack, keys)?;
+        Ok(in_order(batches, segment))
+    }
+
+    /// Opens the batches of a segment in the journal cache.
+    pub(crate) fn batches(
+        &self,
+        pack: &ObjectRef,
+        keys: &ChannelKeys,
+    ) -> Result<Vec<Batch>, ClientError> {
+        let torn = || ClientError::Corrupt(format!("journal segment {} is torn", pack.root));
+        let bytes = self.journal.get(pack).ok_or_else(torn)?;
+        let context = Opening {
+            keys: &self.keys,
+            dictionaries: &HashMap::new(),
+        };
+        let keys = PackKeys::new(keys, EPOCH, PackKind::Vital);
+        open_segment(&bytes, keys, &context).map_err(|_| torn())
+    }
+
+    /// Returns the names of the records in segments that a commit no longer lists, from what the cache still has; nothing where it lacks one.
+    fn records_in(
+        &self,
+        gone: &[PackNumber],
+        listed: &[(Segment, ObjectRef)],
+        keys: &ChannelKeys,
+    ) -> Result<Option<Vec<RecordId>>, ClientError> {
+        let mut left: HashSet<PackNumber> = gone.iter().copied().collect();
+        if left.is_empty() {
+            return Ok(Some(Vec::new()));
+        }
+        let listed: HashSet<RootHash> = listed.iter().map(|(_, pack)| pack.root).collect();
+        let mut ids = Vec::new();
+        for pack in self.journal.packs()? {
+            if listed.contains(&pack.root) {
+                continue;
+            }
+            // Dictionaries and what is torn do not open as segments.
+            let Some(bytes) = self.journal.get(&pack) else {
+                continue;
+            };
+            let pack_keys = PackKeys::new(keys, EPOCH, PackKind::Vital);
+            let Ok((_, table)) = open_pack(&bytes, PackKind::Vital, pack_keys) else {
+                continue;
+            };
+            if left.remove(&table.layout.number()) {
+                for batch in self.batches(&pack, keys)? {
+                    ids.extend(batch.records().iter().map(|(stamp, _)| stamp.id));
+                }
+            }
+        }
+        Ok(left.is_empty().then_some(ids))
+    }
+
+    /// Removes from the journal cache what no channel's first commit and no dictionary names.
+    pub(crate) fn sweep_journal(&self) -> Result<(), ClientError> {
+        let Some(first) = self.layout()?.first().copied() else {
+            return Ok(());
+        };
+        let Some(view) = self.view(first) else {
+            return Ok(());
+        };
+        let kept = view.vital.entries().map(|entry| entry.pack().root);
+        self.journal.sweep(&kept.collect())
+    }
+
+    /// Returns the id and the keys of a channel, without connecting to it.
+    pub(crate) fn keys_of(&self, id: ChannelId) -> Result<(ChannelId, ChannelKeys), ClientError> {
+        let row = self.channel_row(id)?;
+        Ok(channel_keys(&self.secret, &auth_key(&row)?))
+    }
+
+    /// Replays the whole journal from the cache onto the newest state that was read: for what the rules need everything for. Dear: a store
+    /// of a million files takes a gigabyte.
+    pub(crate) fn replay(&mut self) -> Result<Base, ClientError> {
+        let first = self.first()?;
+        let commit = self
+            .shown
+            .get(&first.id)
+            .and_then(|shown| shown.commit.clone());
+        let Some(commit) = commit else {
+            return Ok(Base::default());
+        };
+        self.fetch_segments(&first.id, &commit, Some(&first), &Control::default())?;
+        let mut state = State::default();
+        for (segment, pack) in &commit.journal {
+            let batches = match self.batches(pack, &first.keys) {
+                Ok(batches) => batches,
+                Err(ClientError::Corrupt(_)) => {
+                    // Torn in the cache: the provider has it whole.
+                    for bytes in first.fetch_whole(&[*pack])? {
+                        self.journal.put(pack, &bytes)?;
+                    }
+                    self.batches(pack, &first.keys)?
+                }
+                Err(error) => return Err(error),
+            };
+            for batch in batches {
+                for (stamp, record) in batch.into_records(segment.sequence) {
+                    state.apply(stamp, record);
+                }
+            }
+        }
+        for piece in &commit.tail {
+            let batch = Batch::parse(piece.piece.records())
+                .map_err(|error| ClientError::Corrupt(error.to_string()))?;
+            for (stamp, record) in batch.into_records(piece.sequence) {
+                state.apply(stamp, record);
+            }
+        }
+        let position = position_of(&commit);
+        Ok(Base {
+            sequence: position.sequence,
+            state,
+            segments: position.segments,
+            tail: position.tail,
+        })
+    }
+}
+
+/// Returns where a commit brings the catalog.
+pub(crate) fn position_of(commit: &Commit) -> Position {
+    let segments = commit.journal.iter().map(|(segment, _)| *segment);
+    Position {
+        sequence: commit.store.sequence,
+        store: Some(commit.store.clone()),
+        segments: segments.collect(),
+        tail: commit.tail.clone(),
+    }
+}
+
+/// Raises `found` to how far records speak of a writer's names: a part at a time of what the whole state would say.
+fn note(found: &mut Watermark, writer: WriterId, records: &[(Stamp, Record)]) {
+    // Only what names something of this writer's is replayed, a few records at a time: a state of everything would not be small.
+    for some in records.chunks(1024) {
+        let mut state = State::default();
+        for (stamp, record) in some {
+            let foreign_file = matches!(record, Record::File { .. } | Record::Path { .. })
+                && stamp.id.writer != writer;
+            if !foreign_file {
+                state.apply(*stamp, record.clone());
+            }
+        }
+        let base = Base {
+            state,
+            ..Base::default()
+        };
+        let here = base.watermark(writer);
+        found.records = found.records.max(here.records);
+        found.packs = found.packs.max(here.packs);
+    }
+}
+
+fn in_order(batches: Vec<Batch>, segment: Segment) -> Vec<(Stamp, Record)> {
+    let mut records: Vec<(Stamp, Record)> = batches
+        .into_iter()
+        .flat_map(|batch| batch.into_records(segment.sequence))
+        .collect();
+    // A merge's segment holds one run of records after another.
+    records.sort_by_key(|(stamp, _)| *stamp);
+    records
+}
+
+/// The records of several segments and of the tail, ascending by stamp. A segment is opened when its first record's turn comes.
+struct Merged<'f, F> {
+    closed: Vec<(Stamp, Segment, ObjectRef)>,
+    open: Vec<std::iter::Peekable<std::vec::IntoIter<(Stamp, Record)>>>,
+    order: BinaryHeap<Reverse<(Stamp, usize)>>,
+    opener: F,
+    failed: &'f mut bool,
+}
+
+impl<'f, F: FnMut(Segment, ObjectRef) -> Option<Vec<(Stamp, Record)>>> Merged<'f, F> {
+    fn new(
+        mut tail: Vec<(Stamp, Record)>,
+        mut closed: Vec<(Stamp, Segment, ObjectRef)>,
+        opener: F,
+        failed: &'f mut bool,
+    ) -> Self {
+        tail.sort_by_key(|(stamp, _)| *stamp);
+        // The first to be opened last, to be taken from the end.
+        closed.sort_by_key(|(first, ..)| Reverse(*first));
+        let mut merged = Self {
+            closed,
+            open: Vec::new(),
+            order: BinaryHeap::new(),
+            opener,
+            failed,
+        };
+        merged.add(tail);
+        merged
+    }
+
+    fn add(&mut self, records: Vec<(Stamp, Record)>) {
+        if let Some((first, _)) = records.first() {
+            self.order.push(Reverse((*first, self.open.len())));
+            self.open.push(records.into_iter().peekable());
+        }
+    }
+}
+
+impl<F: FnMut(Segment, ObjectRef) -> Option<Vec<(Stamp, Record)>>> Iterator for Merged<'_, F> {
+    type Item = (Stamp, Record);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while let Some((first, segment, pack)) = self.closed.last().copied() {
+            let next = self.order.peek().map(|Reverse((stamp, _))| *stamp);
+            if next.is_some_and(|next| next < first) {
+                break;
+            }
+            self.closed.pop();
+            let Some(records) = (self.opener)(segment, pack) else {
+                *self.failed = true;
+                return None;
+            };
+            self.add(records);
+        }
+        let Reverse((_, index)) = self.order.pop()?;
+        let source = self.open.get_mut(index)?;
+        let record = source.next()?;
+        if let Some((stamp, _)) = source.peek() {
+            self.order.push(Reverse((*stamp, index)));
+        }
+        Some(record)
+    }
+}

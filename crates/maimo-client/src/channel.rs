@@ -1,0 +1,214 @@
+//! Channels: opening, listing, closing.
+
+use futures_executor::block_on;
+use maimo_core::{id::RootHash, identity::AuthPublicKey};
+use maimo_net::service::WhichHead;
+use maimo_vault::{journal::record::Record, phrase::check_words};
+
+use crate::{
+    engine::{Engine, auth_key},
+    error::ClientError,
+    keys::channel_keys,
+    node_state::ChannelRow,
+    progress::Control,
+};
+
+/// Which channel is to be opened.
+#[derive(Debug, Clone)]
+pub struct OpenChannelRequest {
+    /// Where its provider is: `dir:` and an absolute path for a folder.
+    pub address: String,
+    /// What to call it; made from the address unless said.
+    pub name: Option<String>,
+}
+
+impl OpenChannelRequest {
+    /// Asks for the channel at an address.
+    pub fn new(address: impl Into<String>) -> Self {
+        Self {
+            address: address.into(),
+            name: None,
+        }
+    }
+}
+
+/// A channel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChannelReport {
+    /// What its owner calls it.
+    pub name: String,
+    /// Where its provider is.
+    pub address: String,
+    /// How many bytes may be charged; nothing where the provider does not answer.
+    pub cap: Option<u64>,
+    /// How many are.
+    pub used: Option<u64>,
+    /// The root last seen; [`RootHash::NONE`] before the first.
+    pub root: RootHash,
+    /// Its sequence number.
+    pub sequence: u64,
+    /// The root as six words, to be read aloud.
+    pub check: String,
+    /// Why the provider does not answer, if it does not.
+    pub trouble: Option<String>,
+}
+
+impl Engine {
+    pub(crate) fn open_channel(
+        &mut self,
+        request: &OpenChannelRequest,
+        control: &Control,
+    ) -> Result<ChannelReport, ClientError> {
+        let name = request
+            .name
+            .clone()
+            .unwrap_or_else(|| name_of(&request.address));
+        let known = self.node.channels()?;
+        let failed = |source| ClientError::Provider {
+            channel: name.clone(),
+            source,
+        };
+        let auth: AuthPublicKey =
+            block_on(self.connector.identify(&request.address)).map_err(failed)?;
+        let (id, _) = channel_keys(&self.secret, &auth);
+        if let Some(row) = known.iter().find(|row| row.id == id) {
+            return Err(ClientError::Input {
+                message: format!("this provider is open already, as channel {}", row.name),
+                hint: Some("see `maimo channel list`"),
+            });
+        }
+        if known.iter().any(|row| row.name == name) {
+            return Err(ClientError::Input {
+                message: format!("there is a channel called {name} already"),
+                hint: Some("give another name with --name"),
+            });
+        }
+        let row = ChannelRow {
+            id,
+            auth: *auth.as_bytes(),
+            name,
+            address: request.address.clone(),
+        };
+        let channel = self.connect(&row)?;
+        let has_begun = self.catalog.position()?.sequence > 0;
+        if channel
+            .call(channel.session.head(WhichHead::Newest))?
+            .is_some()
+        {
+            return Err(ClientError::Input {
+                message: "this provider holds a store of this phrase already".to_owned(),
+                hint: Some("run `maimo recover` with its address"),
+            });
+        }
+        if has_begun {
+            self.sync(control)?;
+        }
+        self.node.put_channel(&row)?;
+        let record = |closed| Record::Channel {
+            channel: id,
+            auth: row.auth,
+            name: row.name.clone(),
+            addresses: vec![row.address.clone()],
+            closed,
+        };
+        let begun = if has_begun {
+            self.commit_records(&[record(false)], control)
+        } else {
+            let first = [
+                Record::Source {
+                    source: self.node.source(),
+                    label: self.node.label().to_owned(),
+                },
+                record(false),
+                Record::Layout {
+                    epoch: 1,
+                    channels: vec![id],
+                },
+            ];
+            self.commit_records(&first, control)
+        };
+        match begun {
+            Ok(_) => self.report(&row),
+            // What was sent and not answered may have arrived: the channel stays, and the next sync finds out.
+            Err(error @ ClientError::Provider { .. }) if !self.node.candidates(id)?.is_empty() => {
+                Err(error)
+            }
+            Err(error) => {
+                self.open.retain(|open| open.id != id);
+                self.shown.remove(&id);
+                self.node.forget_channel(id)?;
+                Err(error)
+            }
+        }
+    }
+
+    pub(crate) fn channel_reports(&mut self) -> Result<Vec<ChannelReport>, ClientError> {
+        let rows = self.node.channels()?;
+        rows.iter().map(|row| self.report(row)).collect()
+    }
+
+    fn report(&mut self, row: &ChannelRow) -> Result<ChannelReport, ClientError> {
+        let seen = self.node.seen(row.id)?.map(|row| row.seen);
+        let (sequence, root) = seen.map_or((0, RootHash::NONE), |seen| (seen.sequence, seen.root));
+        let status = self
+            .channel(row.id)
+            .and_then(|channel| channel.call(channel.session.status()));
+        let (status, trouble) = match status {
+            Ok(status) => (Some(status), None),
+            Err(error @ ClientError::Provider { .. }) => (None, Some(error.to_string())),
+            Err(error) => return Err(error),
+        };
+        Ok(ChannelReport {
+            name: row.name.clone(),
+            address: row.address.clone(),
+            cap: status.as_ref().map(|status| status.terms.cap),
+            used: status
+                .as_ref()
+                .map(|status| status.totals.charged(&status.terms)),
+            root,
+            sequence,
+            check: check_words(&root).join(" "),
+            trouble,
+        })
+    }
+
+    pub(crate) fn close_channel(
+        &mut self,
+        name: &str,
+        control: &Control,
+    ) -> Result<ChannelReport, ClientError> {
+        let rows = self.node.channels()?;
+        let row = rows
+            .iter()
+            .find(|row| row.name == name)
+            .ok_or_else(|| ClientError::NoChannel(format!("no channel is called {name}")))?;
+        if self.layout()?.contains(&row.id) {
+            return Err(ClientError::Input {
+                message: format!("the store is kept on channel {name}"),
+                hint: Some("make another channel first, then take this one out of the layout"),
+            });
+        }
+        auth_key(row)?;
+        self.sync(control)?;
+        let report = self.report(row)?;
+        let record = Record::Channel {
+            channel: row.id,
+            auth: row.auth,
+            name: row.name.clone(),
+            addresses: vec![row.address.clone()],
+            closed: true,
+        };
+        self.commit_records(&[record], control)?;
+        self.open.retain(|open| open.id != row.id);
+        self.shown.remove(&row.id);
+        self.node.forget_channel(row.id)?;
+        Ok(report)
+    }
+}
+
+/// Makes a name from an address: the last part of a folder's path.
+fn name_of(address: &str) -> String {
+    let path = address.strip_prefix("dir:").unwrap_or(address);
+    let mut parts = path.rsplit('/').filter(|part| !part.is_empty());
+    parts.next().unwrap_or("channel").to_owned()
+}

@@ -1,0 +1,267 @@
+//! [`Client`]: a node, opened; one method for each thing that can be done with it.
+//!
+//! Every method blocks until it is done, tells how far it is through its [`Control`], and stops where nothing is half done when that says so.
+//! Two clients of two homes may be open in one process; a second one of the same home is refused.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use maimo_net::connect::Connector;
+use maimo_vault::{
+    keys::MasterSecret,
+    name::{SourceId, WriterId},
+    phrase::Phrase,
+};
+
+use crate::{
+    catalog::Catalog,
+    channel::{ChannelReport, OpenChannelRequest},
+    clock::Clock,
+    engine::Engine,
+    error::ClientError,
+    home::Home,
+    journal_cache::JournalCache,
+    keys::StoreKeys,
+    node_state::{self, NodeState},
+    progress::Control,
+    random,
+    spool::Spool,
+    status::StatusReport,
+};
+
+/// A node of one's own, open: this process alone works on its home.
+///
+/// ```no_run
+/// use std::{path::Path, sync::Arc};
+///
+/// use maimo_client::{
+///     channel::OpenChannelRequest,
+///     client::{Client, InitOptions, OpenOptions},
+///     progress::Control,
+/// };
+///
+/// # fn connector() -> Arc<dyn maimo_net::connect::Connector> { unimplemented!() }
+/// # fn main() -> Result<(), maimo_client::error::ClientError> {
+/// let home = Path::new("/home/u/.maimo");
+/// let node = Client::init(home, &InitOptions::default())?;
+/// // The 24 words are shown once: whoever has them has the store.
+/// let words = node.phrase.expect("a new store has a new phrase");
+/// let mut client = Client::open(home, OpenOptions::new(connector()))?;
+/// let channel = client.open_channel(
+///     &OpenChannelRequest::new("dir:/mnt/usb/maimo"),
+///     &Control::default(),
+/// )?;
+/// println!("{}", channel.root);
+/// # drop(words);
+/// # Ok(()) }
+/// ```
+pub struct Client {
+    pub(crate) engine: Engine,
+    /// Whether the key is under a passphrase: then the catalog, which has every name in clear, does not outlive this process.
+    is_sealed: bool,
+}
+
+/// How a node begins.
+#[derive(Default)]
+pub struct InitOptions {
+    /// The words of a store there is already; a new one is made without.
+    pub phrase: Option<zeroize::Zeroizing<String>>,
+    /// What this machine is called in the store; its host name unless said.
+    pub source: Option<String>,
+    /// What the key file is to be sealed under; nothing leaves it in clear.
+    pub passphrase: Option<zeroize::Zeroizing<String>>,
+}
+
+/// A node that has begun.
+pub struct Initialised {
+    /// What this machine is called in the store.
+    pub source: String,
+    /// The words, if the store is new: to be shown once.
+    pub phrase: Option<Phrase>,
+}
+
+/// How a node is opened.
+pub struct OpenOptions {
+    /// The way to providers.
+    pub connector: Arc<dyn Connector>,
+    /// What the key file is sealed under, if it is.
+    pub passphrase: Option<zeroize::Zeroizing<String>>,
+    /// What tells the time.
+    pub clock: Clock,
+}
+
+impl OpenOptions {
+    /// Opens a node whose key is in clear, by the system's clock.
+    pub fn new(connector: Arc<dyn Connector>) -> Self {
+        Self {
+            connector,
+            passphrase: None,
+            clock: Clock::default(),
+        }
+    }
+}
+
+impl Client {
+    /// Makes a node in the folder `home`: a new store, or one more machine of the store whose words are given.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::NodeExists`]; [`ClientError::Phrase`] for words that are none; that the folder cannot be written.
+    pub fn init(home: &Path, options: &InitOptions) -> Result<Initialised, ClientError> {
+        let given = options.phrase.as_ref().map(|words| {
+            MasterSecret::from_phrase(words).map_err(|error| ClientError::Phrase(error.to_string()))
+        });
+        let given = given.transpose()?;
+        let is_new = given.is_none();
+        let secret = given.unwrap_or_else(|| MasterSecret::generate(&mut random::system()));
+        let source = options.source.clone().unwrap_or_else(host_name);
+        let home = Home::prepare(home)?;
+        NodeState::create(
+            &home.node_state(),
+            WriterId(random::id()),
+            SourceId(random::id()),
+            &source,
+        )?;
+        let passphrase = options.passphrase.as_ref();
+        home.write_key(&secret, passphrase.map(|passphrase| passphrase.as_str()))?;
+        Ok(Initialised {
+            source,
+            phrase: is_new.then(|| secret.phrase()),
+        })
+    }
+
+    /// Opens a node. Nothing is asked of a provider, unless the catalog is missing and the journal cache with it.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::NoNode`], [`ClientError::Locked`], [`ClientError::WrongPassphrase`], or that local state cannot be read.
+    pub fn open(home: &Path, options: OpenOptions) -> Result<Self, ClientError> {
+        let home = Home::open(home)?;
+        let passphrase = options.passphrase.as_ref();
+        let is_sealed = home.is_sealed()?;
+        let secret = home.secret(passphrase.map(|passphrase| passphrase.as_str()))?;
+        let path = home.catalog();
+        let catalog = match Catalog::open(&path) {
+            Err(error) if error.wants_rebuild() => Catalog::replace(&path)?,
+            opened => opened?,
+        };
+        let mut engine = Engine {
+            keys: Arc::new(StoreKeys::new(&secret)),
+            node: NodeState::open(&home.node_state())?,
+            lax: node_state::connect_lax(&home.node_state())?,
+            journal: JournalCache::open(&home.journal())?,
+            spool: Arc::new(Spool::open(&home.node_state())?),
+            connector: options.connector,
+            clock: options.clock,
+            not_held: std::collections::HashSet::default(),
+            open: Vec::new(),
+            shown: std::collections::BTreeMap::default(),
+            catalog,
+            secret,
+            home,
+        };
+        match engine.refresh_catalog(&Control::default()) {
+            // Whatever needs the provider says so itself.
+            Err(ClientError::Provider { .. }) => {}
+            refreshed => refreshed?,
+        }
+        Ok(Self { engine, is_sealed })
+    }
+
+    /// Opens a channel: from now on its provider stores for this node. The first one begins the store.
+    ///
+    /// # Errors
+    ///
+    /// That the provider cannot be reached, or holds a store of the same phrase already: then it is to be recovered.
+    pub fn open_channel(
+        &mut self,
+        request: &OpenChannelRequest,
+        control: &Control,
+    ) -> Result<ChannelReport, ClientError> {
+        self.engine.open_channel(request, control)
+    }
+
+    /// Returns the channels and what their providers say of them.
+    ///
+    /// # Errors
+    ///
+    /// That local state cannot be read; a provider that does not answer is told in its report.
+    pub fn channels(&mut self) -> Result<Vec<ChannelReport>, ClientError> {
+        self.engine.channel_reports()
+    }
+
+    /// Forgets a channel that the layout does not name. It deletes nothing at the provider.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::NoChannel`], or that the store is still kept on it.
+    pub fn close_channel(
+        &mut self,
+        name: &str,
+        control: &Control,
+    ) -> Result<ChannelReport, ClientError> {
+        self.engine.close_channel(name, control)
+    }
+
+    /// Returns what this node is and how it stands; asks no provider.
+    ///
+    /// # Errors
+    ///
+    /// That local state cannot be read.
+    pub fn status(&self) -> Result<StatusReport, ClientError> {
+        self.engine.status()
+    }
+
+    /// Returns the 32 bytes of each channel, as they were last acknowledged or read.
+    ///
+    /// # Errors
+    ///
+    /// That local state cannot be read.
+    pub fn root(&self) -> Result<Vec<crate::status::RootReport>, ClientError> {
+        self.engine.root_reports()
+    }
+
+    /// Returns whether the words are this store's, and remembers that they were once shown to be: deleting local files wants that.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::Phrase`] for words that are no phrase at all.
+    pub fn verify_phrase(&self, words: &str) -> Result<bool, ClientError> {
+        let told = MasterSecret::from_phrase(words)
+            .map_err(|error| ClientError::Phrase(error.to_string()))?;
+        let matches = told.store_id(crate::keys::EPOCH) == self.engine.keys.store;
+        if matches {
+            self.engine.node.set_flag(PHRASE_VERIFIED, true)?;
+        }
+        Ok(matches)
+    }
+}
+
+/// The flag that the phrase was verified once.
+pub(crate) const PHRASE_VERIFIED: &str = "phrase verified";
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        if self.is_sealed {
+            // The sealed journal stays: the next process builds the catalog from it.
+            for suffix in ["", "-wal", "-shm"] {
+                let mut path = self.engine.home.catalog().into_os_string();
+                path.push(suffix);
+                let _ = fs::remove_file(PathBuf::from(path));
+            }
+        }
+    }
+}
+
+fn host_name() -> String {
+    let name = rustix::system::uname();
+    let name = name.nodename().to_string_lossy().into_owned();
+    if name.is_empty() {
+        "this machine".to_owned()
+    } else {
+        name
+    }
+}

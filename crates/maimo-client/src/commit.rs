@@ -1,0 +1,867 @@
+//! Committing: a change becomes the store's next state, or is turned to the state that another device made first.
+//!
+//! ```text
+//!  change -> draft: in the tail, or in segments that leave now -> compose -> name packs -> the client's rule -> candidate
+//!     ^                                                                                                          |
+//!     |                                                       root written down, then sent ----------------------'
+//!     '--- turned, where all it takes still lives <- sync <- lost race           '-- receipt: seen, committed, taken into the catalog
+//! ```
+//!
+//! Nothing here needs the whole journal in memory, unless the tail spills, segments are merged, or packs are let go: then it is replayed.
+//!
+//! Invariant: a head leaves only after its root was written down, and only if every chunk that the change needs lives in it.
+
+use std::{
+    collections::{BTreeMap, HashMap, btree_map::Entry},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use maimo_core::{
+    custody::Refusal,
+    id::{ChannelId, RootHash},
+    live_map::LiveMap,
+    receipt::Receipt,
+    reference::ObjectRef,
+};
+use maimo_net::service::ServiceError;
+use maimo_vault::{
+    candidate::{Advance, Candidate, CandidateError, name_also, name_exactly},
+    commit::{Commit, StorePart, TAIL_BYTES_MAX, TailPiece, Witness},
+    compose::{Base, Body, Draft, SegmentWriter, compose, compose_merge, write_segments},
+    compress::Level,
+    demand::{Demand, Packs, check_change},
+    descent::Seen,
+    journal::{
+        batch::{Batch, Stamp},
+        record::Record,
+        repeat::Repeat,
+        state::State,
+    },
+    name::{ChunkRef, PackNumber, RecordId},
+    pack::{PackBuilder, PackKind, PackLayout, Piece},
+    prune::target,
+    rebase::turn,
+};
+
+use crate::{
+    catalog::{Position, Reader, TakeIn},
+    engine::{Engine, Shown},
+    error::ClientError,
+    local_stat::LocalStat,
+    node_state::{CandidateRow, SeenRow},
+    progress::{Control, Event, Phase},
+    random,
+    session::OpenChannel,
+};
+
+mod lost_race;
+mod sealer;
+
+pub(crate) use sealer::Sealer;
+
+/// How hard journal segments are compressed.
+const JOURNAL_LEVEL: u8 = 3;
+/// A draft of more records than this is not tried in the tail: none of so many fits.
+const TAIL_RECORDS_MAX: usize = 512;
+/// How often a change is tried again after other devices were faster.
+const ATTEMPTS: u32 = 16;
+
+/// What is to be committed.
+#[derive(Default)]
+pub(crate) struct Change {
+    /// The new records, those of new packs among them.
+    pub(crate) records: Vec<(RecordId, Record)>,
+    /// Small chunks that may ride in the tail; [`Self::records`] name them by its number.
+    pub(crate) piece: Option<Piece>,
+    /// Where the chunks of the new data packs stand.
+    pub(crate) layouts: Vec<PackLayout>,
+    /// What the head names beside what [`Self::records`] need.
+    pub(crate) naming: Naming,
+    /// How this machine found the paths of the records.
+    pub(crate) local: HashMap<RecordId, LocalStat>,
+    /// The run it belongs to.
+    pub(crate) run: Option<RecordId>,
+    /// Segments to be merged, by index; nothing else is changed then.
+    pub(crate) merge: Option<Vec<usize>>,
+}
+
+/// What a head is to name of the data packs.
+pub(crate) enum Naming {
+    /// What the new records need, and these groups as well: all else stays as it is.
+    Also(BTreeMap<PackNumber, LiveMap>),
+    /// These groups and nothing else. Never turned after a lost race: what may go is worked out anew then.
+    Exactly(BTreeMap<PackNumber, LiveMap>),
+}
+
+impl Default for Naming {
+    fn default() -> Self {
+        Self::Also(BTreeMap::new())
+    }
+}
+
+/// What became of a change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// It is acknowledged.
+    Committed(Committed),
+    /// Another device was faster and the change does not stand on what it made: it must be made anew. The catalog is at the newest state.
+    Superseded,
+}
+
+/// An acknowledged commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Committed {
+    /// Its store sequence.
+    pub(crate) sequence: u64,
+    /// The root of each channel that shows it.
+    pub(crate) roots: Vec<(ChannelId, RootHash)>,
+    /// Bytes sent for it, packs sealed beforehand not counted.
+    pub(crate) sent: u64,
+}
+
+/// A change whose records are written where they go.
+struct Prepared {
+    change: Change,
+    draft: Draft,
+    /// Where the draft's segments are, by channel.
+    vital: BTreeMap<ChannelId, BTreeMap<PackNumber, ObjectRef>>,
+    sent: u64,
+}
+
+enum Attempt {
+    Done(Committed),
+    LostRace(Seen),
+    NotHeld(Vec<ObjectRef>),
+}
+
+impl Engine {
+    /// Gives records their names and commits them: for changes that take nothing by dedup and seal nothing.
+    pub(crate) fn commit_records(
+        &mut self,
+        records: &[Record],
+        control: &Control,
+    ) -> Result<Committed, ClientError> {
+        for _ in 0..ATTEMPTS {
+            let named = records.iter().cloned();
+            let change = Change {
+                records: named
+                    .map(|record| (self.node.next_record(), record))
+                    .collect(),
+                ..Change::default()
+            };
+            if let Outcome::Committed(committed) = self.commit(change, control)? {
+                return Ok(committed);
+            }
+        }
+        Err(too_busy())
+    }
+
+    /// Commits a change on top of the newest state, which has been read ([`Self::sync`]) by this process.
+    ///
+    /// # Errors
+    ///
+    /// Whatever a provider refuses. A call that was not answered may have been: the next sync finds out.
+    pub(crate) fn commit(
+        &mut self,
+        change: Change,
+        control: &Control,
+    ) -> Result<Outcome, ClientError> {
+        control.tell(Event::Phase(Phase::Committing));
+        let channels = self.channels()?;
+        if !self.shown.contains_key(&channels[0].id) && self.sync(control)?.has_twin {
+            return Ok(Outcome::Superseded);
+        }
+        let mut prepared = self.prepare(change, &channels)?;
+        for _ in 0..ATTEMPTS {
+            control.check()?;
+            match self.attempt(&mut prepared, &channels)? {
+                Attempt::Done(committed) => {
+                    let sequence = committed.sequence;
+                    control.tell(Event::Committed { sequence });
+                    return Ok(Outcome::Committed(committed));
+                }
+                Attempt::LostRace(sent) => {
+                    let synced = self.sync(control)?;
+                    if synced.taken == Some(sent) {
+                        // It was ours: the records have come in as another device's would.
+                        self.catalog.refresh_local(prepared.change.local)?;
+                        return Ok(Outcome::Committed(self.standing(prepared.sent)?));
+                    }
+                    if synced.has_twin || !lost_race::stands(&prepared.change) {
+                        return Ok(Outcome::Superseded);
+                    }
+                    prepared = match self.rebase(prepared.change)? {
+                        Some(turned) if turned.is_turned => {
+                            self.prepare(turned.change, &channels)?
+                        }
+                        Some(turned) => Prepared {
+                            change: turned.change,
+                            ..prepared
+                        },
+                        None => return Ok(Outcome::Superseded),
+                    };
+                }
+                Attempt::NotHeld(packs) => {
+                    self.forget_packs(channels[0].id, &packs)?;
+                    return Ok(Outcome::Superseded);
+                }
+            }
+        }
+        Err(too_busy())
+    }
+
+    /// Returns the newest acknowledged state.
+    fn standing(&mut self, sent: u64) -> Result<Committed, ClientError> {
+        Ok(Committed {
+            sequence: self.catalog.position()?.sequence,
+            roots: self.roots()?,
+            sent,
+        })
+    }
+
+    /// Returns the root that each channel of the layout was last seen to show.
+    pub(crate) fn roots(&self) -> Result<Vec<(ChannelId, RootHash)>, ClientError> {
+        let layout = self.layout()?;
+        let seen = self.node.all_seen()?;
+        let of = |id: &ChannelId| {
+            let mut seen = seen.iter();
+            seen.find(|(seen, _)| seen == id)
+                .map(|(id, seen)| (*id, seen.root))
+        };
+        Ok(layout.iter().filter_map(of).collect())
+    }
+
+    /// Writes a change's records where they fit: into the tail, or into segments, which leave at once. Chunks that were meant for the tail go
+    /// into a pack with the latter.
+    fn prepare(
+        &self,
+        mut change: Change,
+        channels: &[Arc<OpenChannel>],
+    ) -> Result<Prepared, ClientError> {
+        let mut sealer = Sealer::new(self, channels);
+        let piece = change.piece.take();
+        let nothing = change.records.is_empty() && piece.is_none();
+        let body = if change.merge.is_some() || nothing {
+            Body::Segments(Vec::new())
+        } else {
+            let piece = piece.unwrap_or_else(|| Piece::new(self.node.next_pack()));
+            match small(piece, &change.records) {
+                Ok(full) => {
+                    change.piece = Some(full.clone());
+                    Body::Piece(full)
+                }
+                Err(piece) => {
+                    self.settle_piece(&piece, &mut change, &mut sealer);
+                    let stamped = change.records.iter().map(|(id, record)| {
+                        let stamp = Stamp {
+                            sequence: 0,
+                            id: *id,
+                        };
+                        (stamp, record.clone())
+                    });
+                    let mut stamped: Vec<_> = stamped.collect();
+                    stamped.sort_by_key(|(stamp, _)| *stamp);
+                    Body::Segments(write_segments(stamped, &self.segment_writer(), &mut sealer))
+                }
+            }
+        };
+        sealer.send()?;
+        let (vital, sent) = (sealer.vital, sealer.sent);
+        Ok(Prepared {
+            draft: Draft {
+                records: Vec::new(),
+                restored: Vec::new(),
+                body,
+            },
+            change,
+            vital,
+            sent,
+        })
+    }
+
+    /// Puts chunks that were meant for the tail into a pack, and turns the records to it.
+    fn settle_piece(&self, piece: &Piece, change: &mut Change, sealer: &mut Sealer<'_>) {
+        use maimo_vault::compose::Sealing as _;
+        if piece.entries().is_empty() {
+            return;
+        }
+        let number = self.node.next_pack();
+        let mut builder = PackBuilder::new(number, PackKind::Data);
+        let mut now_at = BTreeMap::new();
+        for (index, chunk) in (0..).zip(piece.chunks()) {
+            let to = builder.push(chunk).expect("a piece fits a pack");
+            let from = ChunkRef {
+                pack: piece.number(),
+                index,
+            };
+            let to = ChunkRef {
+                pack: number,
+                index: to,
+            };
+            now_at.insert(from, to);
+        }
+        turn(&mut change.records, &now_at);
+        let as_of = self.catalog.position().map_or(1, |at| at.sequence + 1);
+        let repeat = Repeat::of_new(&change.records, number, as_of).encode();
+        // Files of a piece are small and few; were they not, packs alone would not tell of them, and the journal would.
+        let _ = builder.set_records(repeat);
+        for (channel, reference) in sealer.seal(builder) {
+            let record = Record::Pack {
+                number,
+                channel,
+                reference,
+            };
+            change.records.push((self.node.next_record(), record));
+        }
+        change.layouts.append(&mut sealer.layouts);
+    }
+
+    fn segment_writer(&self) -> SegmentWriter<'_> {
+        SegmentWriter {
+            id_key: &self.keys.journal,
+            level: Level::new(JOURNAL_LEVEL).unwrap_or_default(),
+        }
+    }
+
+    /// Composes the next state, checks it, sends it.
+    fn attempt(
+        &mut self,
+        prepared: &mut Prepared,
+        channels: &[Arc<OpenChannel>],
+    ) -> Result<Attempt, ClientError> {
+        let first = &channels[0];
+        let position = self.catalog.position()?;
+        let spills = match &prepared.draft.body {
+            Body::Piece(piece) => {
+                Commit::tail_bytes(&position.tail) + piece.encoded_length() > TAIL_BYTES_MAX
+            }
+            Body::Segments(_) => false,
+        };
+        let exactly = matches!(prepared.change.naming, Naming::Exactly(_));
+        let whole = spills || exactly || prepared.change.merge.is_some();
+        let base = if whole {
+            self.replay()?
+        } else {
+            self.partial(&position)?
+        };
+        // Only what is replayed as a whole may be looked into by compose; the records then belong to the state.
+        let mut draft = prepared.draft.clone();
+        let records = prepared.change.records.iter();
+        let belong =
+            |(_, record): &&(RecordId, Record)| whole || matches!(record, Record::Layout { .. });
+        draft.records = records.filter(belong).cloned().collect();
+        let mut sealer = Sealer::new(self, channels);
+        self.let_recall(&mut sealer, &base, first);
+        let writer = self.segment_writer();
+        let next = match &prepared.change.merge {
+            Some(chosen) => {
+                let read = |segment: maimo_vault::commit::Segment| {
+                    let view = self.view(first.id);
+                    let pack = view.and_then(|view| view.segments.get(&segment.number));
+                    pack.and_then(|pack| self.batches(pack, &first.keys).ok())
+                        .unwrap_or_default()
+                };
+                compose_merge(base, chosen, read, &writer, &mut sealer)
+            }
+            None => compose(base, &draft, &writer, &mut sealer),
+        };
+        sealer.send()?;
+        let sealed = sealer.layouts;
+        let mut vital = prepared.vital.clone();
+        for (channel, packs) in sealer.vital {
+            vital.entry(channel).or_default().extend(packs);
+        }
+        let sent = prepared.sent + sealer.sent;
+        let reader = self.catalog.reader()?;
+        let records = self.records_of_next(prepared, &next, &position, spills, &vital, first)?;
+        let naming = Named::new(&reader, &records, first.id);
+        let mut known = KnownPacks::default();
+        for layout in prepared.change.layouts.iter().chain(&sealed) {
+            known.layouts.insert(layout.number(), layout.clone());
+        }
+        let demand = if exactly {
+            Demand::of(&next.state)
+        } else if whole {
+            naming.demand_of(&next.state, &sealed)
+        } else {
+            naming.demand()?
+        };
+        let view = self.view(first.id).ok_or_else(not_read)?.clone();
+        let is_tail =
+            |number: PackNumber| next.tail.iter().any(|tail| tail.piece.number() == number);
+        for number in demand.packs().filter(|number| !is_tail(*number)) {
+            naming.look_up(number, &mut known)?;
+        }
+        let data = match &prepared.change.naming {
+            Naming::Also(more) => {
+                let mut targets = target(&demand, known.layouts.values());
+                for (number, live) in more {
+                    naming.look_up(*number, &mut known)?;
+                    let live = match targets.get(number) {
+                        Some(needed) => needed.union(live),
+                        None => live.clone(),
+                    };
+                    targets.insert(*number, live);
+                }
+                name_also(&view.data, known.objects_of(targets)?)
+            }
+            Naming::Exactly(targets) => {
+                for number in targets.keys() {
+                    naming.look_up(*number, &mut known)?;
+                }
+                name_exactly(&view.data, known.objects_of(targets.clone())?)
+            }
+        };
+        let data = data.map_err(|error| ClientError::Bug(error.to_string()))?;
+        let store = self.store_part(&position, &next, prepared.change.run)?;
+        let dictionaries = naming.dictionaries()?;
+        let none = BTreeMap::new();
+        let advance = Advance {
+            store: store.clone(),
+            next: &next,
+            data,
+            dictionaries: &dictionaries,
+            new_segments: vital.get(&first.id).unwrap_or(&none),
+        };
+        let now = self.clock.now();
+        let candidate = view
+            .candidate(advance, &first.keys, now, &mut random::system())
+            .map_err(|error| match error {
+                CandidateError::NoSegment(_) => {
+                    ClientError::Corrupt("a journal segment is not where it was".to_owned())
+                }
+                error => ClientError::Bug(error.to_string()),
+            })?;
+        let living = Living {
+            next: &next,
+            known: &known,
+            candidate: &candidate,
+        };
+        check_change(&Demand::default(), demand.chunks(), [], &living)
+            .map_err(|error| ClientError::Bug(error.to_string()))?;
+        self.send(
+            prepared, first, &candidate, next, store, records, sealed, sent,
+        )
+    }
+
+    /// Sends a candidate; takes it in once it is acknowledged.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one step of one procedure, called once"
+    )]
+    fn send(
+        &mut self,
+        prepared: &mut Prepared,
+        first: &OpenChannel,
+        candidate: &Candidate,
+        next: Base,
+        store: StorePart,
+        records: Vec<(Stamp, Record)>,
+        mut layouts: Vec<PackLayout>,
+        sent: u64,
+    ) -> Result<Attempt, ClientError> {
+        let seen = Seen {
+            sequence: candidate.after.sequence(),
+            root: candidate.root,
+        };
+        let watermark = self.node.given();
+        self.node.sending(
+            first.id,
+            CandidateRow {
+                sent: seen,
+                watermark,
+            },
+        )?;
+        let (request, ahead) = candidate.request();
+        for node in ahead {
+            first.call(first.session.put_node(Bytes::copy_from_slice(node)))?;
+        }
+        let request = Bytes::from(request.encode());
+        let sent = sent + request.len() as u64;
+        let answer = futures_executor::block_on(first.session.move_head(request));
+        let receipt = match answer {
+            Ok(receipt) => receipt,
+            Err(ServiceError::Refused(Refusal::Conflict { .. })) => {
+                return Ok(Attempt::LostRace(seen));
+            }
+            Err(ServiceError::Refused(Refusal::NotHeld(not_held))) => {
+                let packs = not_held.missing.into_iter().map(|(pack, _)| pack);
+                return Ok(Attempt::NotHeld(packs.collect()));
+            }
+            Err(error) => return Err(first.failed(error)),
+        };
+        Receipt::verify(&receipt, &first.auth)
+            .and_then(|receipt| receipt.check(first.id, seen.sequence, seen.root))
+            .map_err(|_| first.wrong("a receipt"))?;
+        let head = candidate.after.head.as_ref().ok_or_else(not_read)?;
+        let row = SeenRow {
+            seen,
+            head: head.encode(),
+            commit: candidate.commit.clone(),
+        };
+        let named: Vec<PackNumber> = records
+            .iter()
+            .filter_map(|(_, record)| match record {
+                Record::Pack { number, .. } => Some(*number),
+                _ => None,
+            })
+            .collect();
+        self.node.acknowledged(first.id, &row, watermark, &named)?;
+        self.keep_nodes(&candidate.after)?;
+        let vanished = self.vanished(&next, first)?;
+        let journal = next.segments.iter().filter_map(|segment| {
+            let pack = candidate.after.segments.get(&segment.number)?;
+            Some((*segment, *pack))
+        });
+        let commit = Commit {
+            store: store.clone(),
+            journal: journal.collect(),
+            tail: next.tail.clone(),
+            extensions: maimo_core::codec::Extensions::default(),
+        };
+        let position = Position {
+            sequence: next.sequence,
+            store: Some(store),
+            segments: next.segments,
+            tail: next.tail,
+        };
+        self.shown.insert(
+            first.id,
+            Shown {
+                view: candidate.after.clone(),
+                commit: Some(commit),
+            },
+        );
+        layouts.append(&mut prepared.change.layouts);
+        let with = TakeIn {
+            position: &position,
+            local: &prepared.change.local,
+            layouts: &layouts,
+            vanished: &vanished,
+        };
+        if let Err(error) = self.catalog.take_in(records, &with) {
+            // The commit stands. A view that cannot follow it is built anew, now or by the next process.
+            if !error.wants_rebuild() {
+                return Err(error.into());
+            }
+            self.rebuild_catalog()?;
+            let commit = self
+                .shown
+                .get(&first.id)
+                .and_then(|shown| shown.commit.clone());
+            if let Some(commit) = commit {
+                self.catch_up(&first.id, &commit, None, &Control::default())?;
+            }
+        }
+        if !vanished.is_empty() {
+            self.sweep_journal()?;
+        }
+        Ok(Attempt::Done(Committed {
+            sequence: position.sequence,
+            roots: self.roots()?,
+            sent,
+        }))
+    }
+
+    /// Returns what a commit is built on that needs no more of the journal than how the store is spread.
+    fn partial(&self, position: &Position) -> Result<Base, ClientError> {
+        let mut state = State::default();
+        if let Some(layout) = self.catalog.reader()?.store_layout()? {
+            let id = RecordId {
+                writer: maimo_vault::name::WriterId([0; 16]),
+                counter: 0,
+            };
+            let record = Record::Layout {
+                epoch: layout.epoch,
+                channels: layout.channels,
+            };
+            state.apply(Stamp { sequence: 0, id }, record);
+        }
+        Ok(Base {
+            sequence: position.sequence,
+            state,
+            segments: position.segments.clone(),
+            tail: position.tail.clone(),
+        })
+    }
+
+    /// Lets a spill take up the last segments, where they are small.
+    fn let_recall(&self, sealer: &mut Sealer<'_>, base: &Base, first: &OpenChannel) {
+        let Some(view) = self.view(first.id) else {
+            return;
+        };
+        for segment in base.segments.iter().rev().take(4) {
+            let pack = view.segments.get(&segment.number);
+            let Some(pack) = pack.filter(|pack| pack.length <= 8192) else {
+                break;
+            };
+            if let Ok(batches) = self.batches(pack, &first.keys) {
+                sealer.may_recall(segment.number, batches);
+            }
+        }
+    }
+
+    /// Returns the records of every segment and piece that the next state lists and the present one does not, as the catalog takes them in.
+    fn records_of_next(
+        &self,
+        prepared: &Prepared,
+        next: &Base,
+        position: &Position,
+        spills: bool,
+        vital: &BTreeMap<ChannelId, BTreeMap<PackNumber, ObjectRef>>,
+        first: &OpenChannel,
+    ) -> Result<Vec<(Stamp, Record)>, ClientError> {
+        let own = prepared.change.records.iter().cloned();
+        let own = own.map(|(id, record)| {
+            let sequence = next.sequence;
+            (Stamp { sequence, id }, record)
+        });
+        let mut records: Vec<(Stamp, Record)> = own.collect();
+        if spills || prepared.change.merge.is_some() {
+            let none = BTreeMap::new();
+            let vital = vital.get(&first.id).unwrap_or(&none);
+            records.clear();
+            for segment in &next.segments {
+                if position.segments.contains(segment) {
+                    continue;
+                }
+                let pack = vital.get(&segment.number).ok_or_else(not_read)?;
+                for batch in self.batches(pack, &first.keys)? {
+                    records.extend(batch.into_records(segment.sequence));
+                }
+            }
+            let is_fresh = |tail: &&TailPiece| !position.tail.contains(tail);
+            for tail in next.tail.iter().filter(is_fresh) {
+                let batch = Batch::parse(tail.piece.records())
+                    .map_err(|error| ClientError::Bug(error.to_string()))?;
+                records.extend(batch.into_records(tail.sequence));
+            }
+        }
+        records.sort_by_key(|(stamp, _)| *stamp);
+        Ok(records)
+    }
+
+    /// Returns the names of the records in segments that `next` lists no more.
+    fn vanished(&self, next: &Base, first: &OpenChannel) -> Result<Vec<RecordId>, ClientError> {
+        let Some(before) = self.view(first.id) else {
+            return Ok(Vec::new());
+        };
+        let mut ids = Vec::new();
+        for (number, pack) in &before.segments {
+            if next
+                .segments
+                .iter()
+                .all(|segment| segment.number != *number)
+            {
+                for batch in self.batches(pack, &first.keys)? {
+                    ids.extend(batch.records().iter().map(|(stamp, _)| stamp.id));
+                }
+            }
+        }
+        Ok(ids)
+    }
+
+    fn store_part(
+        &self,
+        position: &Position,
+        next: &Base,
+        run: Option<RecordId>,
+    ) -> Result<StorePart, ClientError> {
+        let parents = position.store.iter();
+        let witnesses = self.node.all_seen()?;
+        Ok(StorePart {
+            store: self.keys.store,
+            sequence: next.sequence,
+            parents: parents
+                .map(|store| store.name(&self.keys.commits))
+                .collect(),
+            writer: self.node.writer(),
+            run,
+            layout_epoch: next.state.layout().0,
+            witnesses: witnesses
+                .into_iter()
+                .map(|(channel, seen)| Witness {
+                    channel,
+                    sequence: seen.sequence,
+                    root: seen.root,
+                })
+                .collect(),
+        })
+    }
+}
+
+/// Sets a piece's records, if they fit the tail with its chunks; else gives it back.
+fn small(piece: Piece, records: &[(RecordId, Record)]) -> Result<Piece, Piece> {
+    if records.len() > TAIL_RECORDS_MAX {
+        return Err(piece);
+    }
+    match Draft::small(piece, records.to_vec()) {
+        Ok(Draft {
+            body: Body::Piece(full),
+            ..
+        }) => Ok(full),
+        Ok(_) => Err(Piece::new(PackNumber {
+            writer: maimo_vault::name::WriterId([0; 16]),
+            n: 0,
+        })),
+        Err((piece, _)) => Err(piece),
+    }
+}
+
+/// What the new records say of packs, before what the catalog says.
+struct Named<'a> {
+    reader: &'a Reader,
+    records: &'a [(Stamp, Record)],
+    /// Where new packs are on the channel.
+    packs: BTreeMap<PackNumber, ObjectRef>,
+    channel: ChannelId,
+}
+
+impl<'a> Named<'a> {
+    fn new(reader: &'a Reader, records: &'a [(Stamp, Record)], of: ChannelId) -> Self {
+        let packs = records.iter().filter_map(|(_, record)| match record {
+            Record::Pack {
+                number,
+                channel,
+                reference,
+            } if *channel == of => Some((*number, *reference)),
+            _ => None,
+        });
+        Self {
+            packs: packs.collect(),
+            reader,
+            records,
+            channel: of,
+        }
+    }
+
+    /// Returns what the change needs: what its records refer to.
+    fn demand(&self) -> Result<Demand, ClientError> {
+        let mut demand = Demand::default();
+        for (_, record) in self.records {
+            if let Record::File { content, .. } = record {
+                for extent in self.reader.resolve_all(content)? {
+                    extent.chunks().for_each(|chunk| demand.add(chunk));
+                }
+            }
+        }
+        Ok(demand)
+    }
+
+    /// As [`Self::demand`], where the whole state is at hand: what a spilled tail has moved into packs that no record names is needed too.
+    fn demand_of(&self, state: &State, sealed: &[PackLayout]) -> Demand {
+        let mut demand = Demand::default();
+        for (_, record) in self.records {
+            if let Record::File { content, .. } = record {
+                let chunks = state.resolve_all(content.extents());
+                chunks.for_each(|chunk| demand.add(chunk));
+            }
+        }
+        let all = Demand::of(state);
+        for layout in sealed {
+            let pack = layout.number();
+            for index in all.of_pack(pack) {
+                demand.add(ChunkRef { pack, index });
+            }
+        }
+        demand
+    }
+
+    /// Looks up where a pack is and where its chunks stand.
+    fn look_up(&self, number: PackNumber, known: &mut KnownPacks) -> Result<(), ClientError> {
+        if let Entry::Vacant(place) = known.layouts.entry(number)
+            && let Some(layout) = self.reader.layout(number)?
+        {
+            place.insert(layout);
+        }
+        if !known.objects.contains_key(&number) {
+            let object = match self.packs.get(&number) {
+                Some(object) => Some(*object),
+                None => self.reader.pack(number, self.channel)?,
+            };
+            known.objects.extend(object.map(|object| (number, object)));
+        }
+        Ok(())
+    }
+
+    /// Returns the channel's packs that hold dictionaries.
+    fn dictionaries(&self) -> Result<Vec<ObjectRef>, ClientError> {
+        let mut packs: Vec<PackNumber> = self
+            .reader
+            .dictionaries()?
+            .into_iter()
+            .map(|(_, known)| known.chunk.pack)
+            .collect();
+        for (_, record) in self.records {
+            if let Record::Dictionary { chunk, .. } = record {
+                packs.push(chunk.pack);
+            }
+        }
+        packs.sort_unstable();
+        packs.dedup();
+        let mut known = KnownPacks::default();
+        for number in &packs {
+            self.look_up(*number, &mut known)?;
+        }
+        Ok(known.objects.into_values().collect())
+    }
+}
+
+#[derive(Default)]
+struct KnownPacks {
+    layouts: BTreeMap<PackNumber, PackLayout>,
+    objects: BTreeMap<PackNumber, ObjectRef>,
+}
+
+impl KnownPacks {
+    fn objects_of(
+        &self,
+        targets: BTreeMap<PackNumber, LiveMap>,
+    ) -> Result<BTreeMap<ObjectRef, LiveMap>, ClientError> {
+        let mut named = BTreeMap::new();
+        for (number, live) in targets {
+            let object = self
+                .objects
+                .get(&number)
+                .ok_or_else(|| ClientError::Bug(format!("pack {} is on no channel", number.n)))?;
+            named.insert(*object, live);
+        }
+        Ok(named)
+    }
+}
+
+/// What the head to be signed would call living, for the client's rule.
+struct Living<'a> {
+    next: &'a Base,
+    known: &'a KnownPacks,
+    candidate: &'a Candidate,
+}
+
+impl Packs for Living<'_> {
+    fn tail_chunks(&self, number: PackNumber) -> Option<u32> {
+        let mut tail = self.next.tail.iter();
+        let tail = tail.find(|tail| tail.piece.number() == number)?;
+        u32::try_from(tail.piece.entries().len()).ok()
+    }
+
+    fn layout(&self, number: PackNumber) -> Option<&PackLayout> {
+        self.known.layouts.get(&number)
+    }
+
+    fn live(&self, number: PackNumber) -> Option<&LiveMap> {
+        let object = self.known.objects.get(&number)?;
+        self.candidate.after.live(object)
+    }
+}
+
+fn not_read() -> ClientError {
+    ClientError::Bug("a channel was written to before it was read".to_owned())
+}
+
+fn too_busy() -> ClientError {
+    ClientError::Input {
+        message: "other devices were faster, again and again".to_owned(),
+        hint: Some("run the command again once they are done"),
+    }
+}

@@ -1,0 +1,109 @@
+//! [`Sealer`]: seals packs for every channel of the layout and sends them.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use bytes::Bytes;
+use maimo_core::{id::ChannelId, reference::ObjectRef};
+use maimo_vault::{
+    commit::Segment,
+    compose::Sealing,
+    journal::batch::Batch,
+    name::{PackNumber, RecordId},
+    pack::{PackBuilder, PackKind, PackLayout, PackNonce},
+};
+
+use crate::{
+    engine::Engine, error::ClientError, journal_cache::JournalCache, node_state::NodeState, random,
+    session::OpenChannel,
+};
+
+/// Seals into memory; [`Self::send`] lets it leave. For the little that a commit seals itself: segments, a spilled tail, dictionaries.
+pub(crate) struct Sealer<'e> {
+    node: &'e NodeState,
+    journal: &'e JournalCache,
+    channels: Vec<Arc<OpenChannel>>,
+    /// What a spill may take up again.
+    recalled: BTreeMap<PackNumber, Vec<Batch>>,
+    /// Sealed and not sent yet.
+    waiting: Vec<(Arc<OpenChannel>, PackKind, ObjectRef, Bytes)>,
+    /// The layouts of the data packs sealed.
+    pub(crate) layouts: Vec<PackLayout>,
+    /// Where vital packs are, by channel.
+    pub(crate) vital: BTreeMap<ChannelId, BTreeMap<PackNumber, ObjectRef>>,
+    /// Bytes sent.
+    pub(crate) sent: u64,
+}
+
+impl<'e> Sealer<'e> {
+    /// Begins to seal for some channels, the first one first.
+    pub(crate) fn new(engine: &'e Engine, channels: &[Arc<OpenChannel>]) -> Self {
+        Self {
+            node: &engine.node,
+            journal: &engine.journal,
+            channels: channels.to_vec(),
+            recalled: BTreeMap::new(),
+            waiting: Vec::new(),
+            layouts: Vec::new(),
+            vital: BTreeMap::new(),
+            sent: 0,
+        }
+    }
+
+    /// Lets a spill take up what is in this segment.
+    pub(crate) fn may_recall(&mut self, segment: PackNumber, batches: Vec<Batch>) {
+        self.recalled.insert(segment, batches);
+    }
+
+    /// Sends all that was sealed, and keeps the first channel's vital packs: held everywhere when this returns.
+    pub(crate) fn send(&mut self) -> Result<(), ClientError> {
+        if self.waiting.is_empty() {
+            return Ok(());
+        }
+        self.node.fix_names()?;
+        let first = self.channels.first().map(|channel| channel.id);
+        for (channel, kind, reference, bytes) in core::mem::take(&mut self.waiting) {
+            if kind == PackKind::Vital && Some(channel.id) == first {
+                self.journal.put(&reference, &bytes)?;
+            }
+            channel.upload(kind, reference, &bytes)?;
+            self.sent += reference.length;
+        }
+        Ok(())
+    }
+}
+
+impl Sealing for Sealer<'_> {
+    fn seal(&mut self, builder: PackBuilder) -> BTreeMap<ChannelId, ObjectRef> {
+        let kind = builder.kind();
+        let mut references = BTreeMap::new();
+        for (place, channel) in self.channels.iter().enumerate() {
+            let nonce = PackNonce::draw(&mut random::system());
+            let pack = builder.seal(channel.pack_keys(kind), nonce);
+            references.insert(channel.id, pack.reference);
+            match kind {
+                PackKind::Data if place == 0 => self.layouts.push(pack.layout),
+                PackKind::Data => {}
+                PackKind::Vital => {
+                    let vital = self.vital.entry(channel.id).or_default();
+                    vital.insert(builder.number(), pack.reference);
+                }
+            }
+            let channel = Arc::clone(channel);
+            let bytes = Bytes::from(pack.bytes);
+            self.waiting.push((channel, kind, pack.reference, bytes));
+        }
+        references
+    }
+
+    fn next_pack(&mut self) -> PackNumber {
+        self.node.next_pack()
+    }
+
+    fn next_record(&mut self) -> RecordId {
+        self.node.next_record()
+    }
+
+    fn recall(&mut self, segment: Segment) -> Option<Vec<Batch>> {
+        self.recalled.get(&segment.number).cloned()
+    }
+}

@@ -1,0 +1,181 @@
+//! [`Engine`]: an open node, as the operations work on it.
+//!
+//! ```text
+//!            node.sqlite          catalog.sqlite             journal/              providers
+//!            names, seen roots    a view of the journal      sealed segments       sessions
+//!                 |                      |                        |                    |
+//!  sync    <- what was seen <----- take in records <------- fetch what is new <--- head, commit, nodes
+//!  commit  -> candidate root ----> take in records -------> keep what was sealed -> packs, nodes, head move
+//! ```
+//!
+//! Invariant: the catalog changes only by taking in records of acknowledged commits, so what a crash leaves behind is at most a catalog that
+//! is some commits back, and the next [`Engine::sync`] brings it on.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
+
+use maimo_core::{
+    id::{ChannelId, RootHash},
+    identity::AuthPublicKey,
+};
+use maimo_net::connect::Connector;
+use maimo_vault::{candidate::ChannelView, commit::Commit, keys::MasterSecret};
+use rusqlite::Connection;
+
+use crate::{
+    catalog::Catalog,
+    clock::Clock,
+    error::ClientError,
+    home::Home,
+    journal_cache::JournalCache,
+    keys::{StoreKeys, channel_keys},
+    node_state::{ChannelRow, NodeState},
+    session::OpenChannel,
+    spool::Spool,
+};
+
+/// An open node.
+pub(crate) struct Engine {
+    /// The home folder, locked.
+    pub(crate) home: Home,
+    /// The store's secret.
+    pub(crate) secret: MasterSecret,
+    /// What it derives for the whole store.
+    pub(crate) keys: Arc<StoreKeys>,
+    /// The precious small state.
+    pub(crate) node: NodeState,
+    /// The same file, for rows whose loss costs time and nothing else.
+    pub(crate) lax: Connection,
+    /// The view of the journal.
+    pub(crate) catalog: Catalog,
+    /// Sealed vital packs.
+    pub(crate) journal: JournalCache,
+    /// The way to providers.
+    pub(crate) connector: Arc<dyn Connector>,
+    /// The time.
+    pub(crate) clock: Clock,
+    /// Packs on their way.
+    pub(crate) spool: Arc<Spool>,
+    /// Packs that turned out not to be held although the journal says so.
+    pub(crate) not_held: HashSet<RootHash>,
+    /// Channels that were connected to.
+    pub(crate) open: Vec<Arc<OpenChannel>>,
+    /// What channels showed when they were last read or moved.
+    pub(crate) shown: BTreeMap<ChannelId, Shown>,
+}
+
+/// A channel's newest state as it was last read or made.
+#[derive(Clone)]
+pub(crate) struct Shown {
+    /// Head, inventories and where the segments are.
+    pub(crate) view: ChannelView,
+    /// The commit; none before the first.
+    pub(crate) commit: Option<Commit>,
+}
+
+impl Engine {
+    /// Returns the channels of the layout, the first one first; the first one opened here where the store has not begun; none at all before.
+    pub(crate) fn layout(&self) -> Result<Vec<ChannelId>, ClientError> {
+        if let Some(layout) = self.catalog.reader()?.store_layout()? {
+            return Ok(layout.channels);
+        }
+        let opened = self.node.channels()?;
+        Ok(opened.first().map(|row| row.id).into_iter().collect())
+    }
+
+    /// Returns the open channel that decides commits.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::NoChannel`] before the first was opened.
+    pub(crate) fn first(&mut self) -> Result<Arc<OpenChannel>, ClientError> {
+        let layout = self.layout()?;
+        let first = layout.first().copied().ok_or_else(no_channel)?;
+        self.channel(first)
+    }
+
+    /// Returns the layout's channels, open, the first one first.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::NoChannel`] before the first was opened, or that a provider does not answer.
+    pub(crate) fn channels(&mut self) -> Result<Vec<Arc<OpenChannel>>, ClientError> {
+        let layout = self.layout()?;
+        if layout.is_empty() {
+            return Err(no_channel());
+        }
+        layout.into_iter().map(|id| self.channel(id)).collect()
+    }
+
+    /// Returns a channel, and connects to it if that is still to be done.
+    pub(crate) fn channel(&mut self, id: ChannelId) -> Result<Arc<OpenChannel>, ClientError> {
+        if let Some(open) = self.open.iter().find(|open| open.id == id) {
+            return Ok(Arc::clone(open));
+        }
+        let row = self.channel_row(id)?;
+        self.connect(&row)
+    }
+
+    /// Returns what is known of a channel: what was opened here, else what the journal says of it.
+    pub(crate) fn channel_row(&self, id: ChannelId) -> Result<ChannelRow, ClientError> {
+        let opened = self.node.channels()?.into_iter().find(|row| row.id == id);
+        if let Some(row) = opened {
+            return Ok(row);
+        }
+        let known = self.catalog.reader()?.channels()?;
+        let known = known.into_iter().find(|(known, _)| *known == id);
+        let (_, info) = known.ok_or_else(no_channel)?;
+        Ok(ChannelRow {
+            id,
+            auth: info.auth,
+            name: info.name,
+            address: info.addresses.into_iter().next().unwrap_or_default(),
+        })
+    }
+
+    /// Connects to a channel's provider.
+    pub(crate) fn connect(&mut self, row: &ChannelRow) -> Result<Arc<OpenChannel>, ClientError> {
+        let auth = auth_key(row)?;
+        let (id, keys) = channel_keys(&self.secret, &auth);
+        if id != row.id {
+            return Err(ClientError::Corrupt(format!(
+                "channel {} is not of this store's phrase",
+                row.name
+            )));
+        }
+        let reply = self.connector.connect(&row.address, auth, &keys.client);
+        let session =
+            futures_executor::block_on(reply).map_err(|source| ClientError::Provider {
+                channel: row.name.clone(),
+                source,
+            })?;
+        let channel = Arc::new(OpenChannel {
+            id,
+            name: row.name.clone(),
+            address: row.address.clone(),
+            auth,
+            keys,
+            session,
+        });
+        self.open.retain(|open| open.id != id);
+        self.open.push(Arc::clone(&channel));
+        Ok(channel)
+    }
+
+    /// Returns what a channel showed when it was last read or moved by this process.
+    pub(crate) fn view(&self, id: ChannelId) -> Option<&ChannelView> {
+        self.shown.get(&id).map(|shown| &shown.view)
+    }
+}
+
+/// Reads the auth key of a channel that was written down.
+pub(crate) fn auth_key(row: &ChannelRow) -> Result<AuthPublicKey, ClientError> {
+    AuthPublicKey::from_bytes(&row.auth)
+        .map_err(|_| ClientError::Corrupt(format!("the auth key of channel {} is none", row.name)))
+}
+
+fn no_channel() -> ClientError {
+    ClientError::NoChannel("no channel is open".to_owned())
+}

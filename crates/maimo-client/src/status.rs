@@ -1,0 +1,70 @@
+//! Status and roots: how a node stands, from what it knows itself.
+
+use maimo_core::id::RootHash;
+use maimo_vault::{name::SourceId, phrase::check_words};
+
+use crate::{catalog::Totals, engine::Engine, error::ClientError};
+
+/// How a node stands.
+#[derive(Debug, Clone)]
+pub struct StatusReport {
+    /// This machine in the store.
+    pub source: SourceId,
+    /// What its owner calls it.
+    pub label: String,
+    /// The store sequence of the newest state known; 0 before the first commit.
+    pub sequence: u64,
+    /// The channels opened here, with their roots.
+    pub channels: Vec<RootReport>,
+    /// What the store holds.
+    pub totals: Totals,
+    /// Whether the phrase was verified once.
+    pub is_phrase_verified: bool,
+}
+
+/// The 32 bytes of a channel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RootReport {
+    /// The channel's name.
+    pub channel: String,
+    /// Where its provider is.
+    pub address: String,
+    /// The root last acknowledged or read; [`RootHash::NONE`] before the first.
+    pub root: RootHash,
+    /// Its sequence number.
+    pub sequence: u64,
+    /// The root as six words, to be read aloud.
+    pub check: String,
+}
+
+impl Engine {
+    pub(crate) fn status(&self) -> Result<StatusReport, ClientError> {
+        let reader = self.catalog.reader()?;
+        Ok(StatusReport {
+            source: self.node.source(),
+            label: self.node.label().to_owned(),
+            sequence: reader.position()?.sequence,
+            channels: self.root_reports()?,
+            totals: reader.totals()?,
+            is_phrase_verified: self.node.flag(crate::client::PHRASE_VERIFIED)?,
+        })
+    }
+
+    pub(crate) fn root_reports(&self) -> Result<Vec<RootReport>, ClientError> {
+        let seen = self.node.all_seen()?;
+        let rows = self.node.channels()?;
+        let report = |row: crate::node_state::ChannelRow| {
+            let seen = seen.iter().find(|(id, _)| *id == row.id);
+            let (root, sequence) =
+                seen.map_or((RootHash::NONE, 0), |(_, seen)| (seen.root, seen.sequence));
+            RootReport {
+                channel: row.name,
+                address: row.address,
+                root,
+                sequence,
+                check: check_words(&root).join(" "),
+            }
+        };
+        Ok(rows.into_iter().map(report).collect())
+    }
+}

@@ -1,0 +1,422 @@
+//! A run: what the pipeline makes is sealed, sent and committed as it goes.
+//!
+//! ```text
+//!  pipeline --packs--> sealing threads: seal for each channel -> spool row -> upload     at most two packs in flight
+//!           --records-> this portion -- checkpoint, or the end --> commit                every GiB, 5 minutes or 32,768 records
+//! ```
+//!
+//! Memory stays flat: a portion's records, the packs in flight and 24 bytes for each chunk of the store. What was sealed and not committed when
+//! a run ends before its time is in the spool, and the next run finds its chunks there.
+//!
+//! Invariant: a record is committed only together with the `pack` records of all packs it names that no commit has named before.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    path::PathBuf,
+    sync::Arc,
+};
+
+use maimo_core::{
+    id::{ChannelId, RootHash},
+    reference::ObjectRef,
+};
+use maimo_vault::{
+    compose::Sealing as _,
+    compress::{Compressor, Level},
+    dictionary::Dictionary,
+    journal::{
+        merge::{self, SegmentWeight},
+        record::Record,
+    },
+    name::{ChunkRef, ChunkType, Domain, PackNumber, RecordId},
+    pack::{FramedChunk, PackBuilder, PackKind, Piece},
+};
+
+use crate::{
+    commit::{Change, Committed, Outcome, Sealer},
+    engine::Engine,
+    error::ClientError,
+    local_stat::LocalStat,
+    pipeline::{KnownChunks, StoreSink, Trouble},
+    possession::Token,
+    progress::Control,
+    session::OpenChannel,
+};
+
+mod known;
+mod workers;
+
+use known::Known;
+use workers::{Arrived, Workers};
+
+/// What is to be stored.
+#[derive(Debug, Clone, Default)]
+pub struct StoreRequest {
+    /// Files and folders.
+    pub paths: Vec<PathBuf>,
+    /// Globs of what to leave out.
+    pub excludes: Vec<String>,
+    /// Whether to delete local copies once possession of all their bytes is proven.
+    pub delete_local: bool,
+    /// Whether one channel is enough for that.
+    pub single_copy: bool,
+    /// Whether to look and count only.
+    pub dry_run: bool,
+}
+
+/// What a run did.
+#[derive(Debug, Clone, Default)]
+pub struct StoreReport {
+    /// Files that were not in the store.
+    pub files_new: u64,
+    /// Files that were otherwise.
+    pub files_changed: u64,
+    /// Files that were as they are.
+    pub files_unmodified: u64,
+    /// Bytes read from files.
+    pub bytes_read: u64,
+    /// Bytes that the store has grown by on each channel.
+    pub bytes_stored: u64,
+    /// Bytes sent to all channels.
+    pub bytes_sent: u64,
+    /// Local copies deleted.
+    pub files_deleted: u64,
+    /// What could not be stored, or not as it should: the run is done in part if there is any.
+    pub troubles: Vec<Trouble>,
+    /// The run, unless it was dry.
+    pub run: Option<RecordId>,
+    /// The store sequence that has it.
+    pub sequence: u64,
+    /// The root of each channel of the layout, which is what to keep.
+    pub roots: Vec<(String, RootHash)>,
+}
+
+/// A run under way.
+pub(crate) struct Run<'e> {
+    engine: &'e mut Engine,
+    control: &'e Control,
+    channels: Vec<Arc<OpenChannel>>,
+    known: Arc<Known>,
+    workers: Workers,
+    /// The run's own name.
+    begun: RecordId,
+    level: Level,
+    /// Packs that arrived and that no commit has named.
+    arrived: HashMap<PackNumber, Arrived>,
+    /// What the next commit brings.
+    records: Vec<(RecordId, Record)>,
+    local: HashMap<RecordId, LocalStat>,
+    refreshed: Vec<(RecordId, LocalStat)>,
+    piece: Option<Piece>,
+    as_of: u64,
+    /// Bytes of what was sealed, on one channel.
+    pub(crate) bytes_stored: u64,
+    /// Bytes sent to all.
+    pub(crate) bytes_sent: u64,
+    /// Questions about the packs sealed here whose answers are known.
+    pub(crate) tokens: HashMap<ChannelId, BTreeMap<ObjectRef, Token>>,
+    /// Whether another device made it necessary to begin anew.
+    pub(crate) is_superseded: bool,
+}
+
+impl<'e> Run<'e> {
+    /// Begins a run on the newest state. `keep_tokens` prepares for proving possession.
+    pub(crate) fn begin(
+        engine: &'e mut Engine,
+        control: &'e Control,
+        level: Level,
+        keep_tokens: bool,
+    ) -> Result<Self, ClientError> {
+        engine.sync(control)?;
+        let channels = engine.channels()?;
+        let ids: Vec<ChannelId> = channels.iter().map(|channel| channel.id).collect();
+        let position = engine.catalog.position()?;
+        let spooled = engine.spool.arrived(engine.node.writer(), &ids)?;
+        let known = Arc::new(Known::new(engine, &ids, &spooled, &position.tail)?);
+        let arrived = spooled.into_iter().map(|spooled| {
+            let arrived = Arrived {
+                layout: spooled.layout,
+                objects: spooled.objects,
+                tokens: Vec::new(),
+            };
+            (arrived.layout.number(), arrived)
+        });
+        let begun = engine.node.next_record();
+        let source = engine.node.source();
+        let time = engine.clock.now().0;
+        let mut records = vec![(begun, Record::RunBegin { source, time })];
+        let sources = engine.catalog.reader()?.sources()?;
+        if sources.iter().all(|(known, _)| *known != source) {
+            let label = engine.node.label().to_owned();
+            records.push((engine.node.next_record(), Record::Source { source, label }));
+        }
+        Ok(Self {
+            workers: Workers::start(&channels, &engine.spool, keep_tokens),
+            known,
+            begun,
+            level,
+            arrived: arrived.collect(),
+            records,
+            local: HashMap::new(),
+            refreshed: Vec::new(),
+            piece: None,
+            as_of: position.sequence + 1,
+            bytes_stored: 0,
+            bytes_sent: 0,
+            tokens: HashMap::new(),
+            is_superseded: false,
+            channels,
+            engine,
+            control,
+        })
+    }
+
+    /// Ends the run: its last records are committed with it. Returns the run's name and what was acknowledged.
+    pub(crate) fn end(mut self, files: u64) -> Result<Ended, ClientError> {
+        self.drain()?;
+        let end = Record::RunEnd {
+            run: self.begun,
+            time: self.engine.clock.now().0,
+            files,
+            bytes_stored: self.bytes_stored,
+        };
+        self.records.push((self.engine.node.next_record(), end));
+        let committed = self.commit()?;
+        if let Some(committed) = &committed {
+            self.bytes_sent += committed.sent;
+        }
+        Ok(Ended {
+            run: self.begun,
+            committed,
+            bytes_stored: self.bytes_stored,
+            bytes_sent: self.bytes_sent,
+            tokens: self.tokens,
+        })
+    }
+
+    /// Commits what is there. Nothing where it must be made anew from the files.
+    fn commit(&mut self) -> Result<Option<Committed>, ClientError> {
+        self.known.check()?;
+        let mut records = core::mem::take(&mut self.records);
+        let mut layouts = Vec::new();
+        for number in packs_named(&records) {
+            let Some(arrived) = self.arrived.remove(&number) else {
+                continue;
+            };
+            for (channel, reference) in &arrived.objects {
+                let record = Record::Pack {
+                    number,
+                    channel: *channel,
+                    reference: *reference,
+                };
+                records.push((self.engine.node.next_record(), record));
+            }
+            layouts.push(arrived.layout);
+        }
+        let change = Change {
+            records,
+            piece: self.piece.take(),
+            layouts,
+            local: core::mem::take(&mut self.local),
+            run: Some(self.begun),
+            ..Change::default()
+        };
+        match self.engine.commit(change, self.control)? {
+            Outcome::Committed(committed) => {
+                self.as_of = committed.sequence + 1;
+                let refreshed = core::mem::take(&mut self.refreshed);
+                if !refreshed.is_empty() {
+                    self.engine.catalog.refresh_local(refreshed)?;
+                }
+                Ok(Some(committed))
+            }
+            Outcome::Superseded => {
+                self.is_superseded = true;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Waits until all packs handed over have arrived.
+    fn drain(&mut self) -> Result<(), ClientError> {
+        while let Some(arrived) = self.workers.wait()? {
+            self.arrive(arrived);
+        }
+        Ok(())
+    }
+
+    fn arrive(&mut self, mut arrived: Arrived) {
+        let length = arrived.layout.length();
+        self.bytes_stored += length;
+        self.bytes_sent += length * arrived.objects.len() as u64;
+        for (channel, token) in core::mem::take(&mut arrived.tokens) {
+            let tokens = self.tokens.entry(channel).or_default();
+            tokens.insert(token.pack, token);
+        }
+        self.known.add(&arrived.layout);
+        self.arrived.insert(arrived.layout.number(), arrived);
+    }
+}
+
+/// A run that ended.
+pub(crate) struct Ended {
+    /// Its name.
+    pub(crate) run: RecordId,
+    /// What was acknowledged last; nothing where the run must be made again.
+    pub(crate) committed: Option<Committed>,
+    /// Bytes of what was sealed, on one channel.
+    pub(crate) bytes_stored: u64,
+    /// Bytes sent to all.
+    pub(crate) bytes_sent: u64,
+    /// Questions about the packs sealed whose answers are known.
+    pub(crate) tokens: HashMap<ChannelId, BTreeMap<ObjectRef, Token>>,
+}
+
+impl StoreSink for Run<'_> {
+    fn known(&self) -> Arc<dyn KnownChunks> {
+        Arc::clone(&self.known) as Arc<dyn KnownChunks>
+    }
+
+    fn as_of(&self) -> u64 {
+        self.as_of
+    }
+
+    fn next_record(&mut self) -> Result<RecordId, ClientError> {
+        Ok(self.engine.node.next_record())
+    }
+
+    fn next_pack(&mut self) -> Result<PackNumber, ClientError> {
+        Ok(self.engine.node.next_pack())
+    }
+
+    fn seal(&mut self, builder: PackBuilder) -> Result<(), ClientError> {
+        self.control.check()?;
+        self.engine.node.fix_names()?;
+        while let Some(arrived) = self.workers.poll()? {
+            self.arrive(arrived);
+        }
+        self.workers.hand_over(builder)
+    }
+
+    fn dictionary(&mut self, bytes: Vec<u8>) -> Result<Arc<Dictionary>, ClientError> {
+        let id = self.engine.keys.dictionary.id(&bytes);
+        let mut compressor = Compressor::new(Level::default());
+        let frame = compressor.compress(&bytes, None);
+        let number = self.engine.node.next_pack();
+        let mut builder = PackBuilder::new(number, PackKind::Vital);
+        let index = builder
+            .push(FramedChunk {
+                id,
+                chunk_type: ChunkType::Dictionary,
+                domain: Domain::default(),
+                codec: frame.codec,
+                dictionary: None,
+                plaintext_length: u32::try_from(bytes.len()).unwrap_or(u32::MAX),
+                frame: frame.bytes,
+            })
+            .map_err(|error| ClientError::Bug(error.to_string()))?;
+        let mut sealer = Sealer::new(self.engine, &self.channels);
+        let objects = sealer.seal(builder);
+        sealer.send()?;
+        self.bytes_sent += sealer.sent;
+        drop(sealer);
+        for (channel, reference) in objects {
+            let record = Record::Pack {
+                number,
+                channel,
+                reference,
+            };
+            self.records.push((self.engine.node.next_record(), record));
+        }
+        let record = Record::Dictionary {
+            id,
+            domain: Domain::default(),
+            chunk: ChunkRef {
+                pack: number,
+                index,
+            },
+            retired: false,
+        };
+        self.records.push((self.engine.node.next_record(), record));
+        let dictionary = Dictionary::new(id, bytes, self.level);
+        let dictionary = dictionary.map_err(|error| ClientError::Bug(error.to_string()))?;
+        Ok(Arc::new(dictionary))
+    }
+
+    fn record(
+        &mut self,
+        id: RecordId,
+        record: Record,
+        local: Option<LocalStat>,
+    ) -> Result<(), ClientError> {
+        self.records.push((id, record));
+        self.local.extend(local.map(|local| (id, local)));
+        Ok(())
+    }
+
+    fn refresh(&mut self, id: RecordId, local: LocalStat) -> Result<(), ClientError> {
+        self.refreshed.push((id, local));
+        Ok(())
+    }
+
+    fn checkpoint(&mut self) -> Result<(), ClientError> {
+        self.drain()?;
+        match self.commit()? {
+            Some(committed) => {
+                self.bytes_sent += committed.sent;
+                Ok(())
+            }
+            None => Err(ClientError::Input {
+                message: "another device changed what this run builds on".to_owned(),
+                hint: Some("run the command again"),
+            }),
+        }
+    }
+
+    fn piece(&mut self, piece: Piece) -> Result<(), ClientError> {
+        self.piece = Some(piece);
+        Ok(())
+    }
+}
+
+impl Engine {
+    /// Merges segments of the journal where there are many: upkeep, after what a user waits for was acknowledged.
+    pub(crate) fn merge_journal(&mut self, control: &Control) -> Result<(), ClientError> {
+        for _ in 0..8 {
+            let first = self.first()?;
+            let position = self.catalog.position()?;
+            let Some(view) = self.view(first.id) else {
+                return Ok(());
+            };
+            let weights = position.segments.iter().map(|segment| SegmentWeight {
+                level: segment.level,
+                length: view
+                    .segments
+                    .get(&segment.number)
+                    .map_or(0, |pack| pack.length),
+                dead: 0,
+            });
+            let Some(chosen) = merge::plan(&weights.collect::<Vec<_>>()) else {
+                return Ok(());
+            };
+            let change = Change {
+                merge: Some(chosen),
+                ..Change::default()
+            };
+            if self.commit(change, control)? == Outcome::Superseded {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+}
+
+fn packs_named(records: &[(RecordId, Record)]) -> BTreeSet<PackNumber> {
+    let mut packs = BTreeSet::new();
+    for (_, record) in records {
+        if let Record::File { content, .. } = record {
+            packs.extend(content.extents().iter().map(|extent| extent.first.pack));
+        }
+    }
+    packs
+}

@@ -1,0 +1,176 @@
+//! The chunks that need not be stored again: those that live on every channel, and those of packs on their way.
+//!
+//! Half of each chunk's id and its place, 24 bytes, made from the catalog when the first chunk is asked for: a run that finds nothing new
+//! never makes it. Ids are keyed hashes, so nobody can choose two whose first 128 bits are the same.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, OnceLock, PoisonError, RwLock},
+};
+
+use maimo_core::{id::ChannelId, reference::ObjectRef};
+use maimo_vault::{
+    candidate::ChannelView,
+    commit::TailPiece,
+    dedup::living,
+    name::{ChunkId, ChunkRef, PackNumber},
+    pack::PackLayout,
+};
+
+use crate::{
+    catalog::Reader, engine::Engine, error::ClientError, pipeline::KnownChunks, spool::Spooled,
+};
+
+/// The look-up.
+pub(super) struct Known {
+    index: OnceLock<RwLock<Index>>,
+    /// What the index is made from, until it is.
+    source: Mutex<Option<Source>>,
+    failed: Mutex<Option<ClientError>>,
+}
+
+#[derive(Default)]
+struct Index {
+    places: HashMap<[u8; 16], (u32, u32)>,
+    packs: Vec<PackNumber>,
+}
+
+struct Source {
+    reader: Reader,
+    /// The layout's channels in order, each as its newest head has it.
+    views: Vec<(ChannelId, Option<ChannelView>)>,
+    spooled: Vec<PackLayout>,
+    tail: Vec<TailPiece>,
+}
+
+impl Known {
+    pub(super) fn new(
+        engine: &Engine,
+        channels: &[ChannelId],
+        spooled: &[Spooled],
+        tail: &[TailPiece],
+    ) -> Result<Self, ClientError> {
+        let view = |id: &ChannelId| (*id, engine.view(*id).cloned());
+        let source = Source {
+            reader: engine.catalog.reader()?,
+            views: channels.iter().map(view).collect(),
+            spooled: spooled
+                .iter()
+                .map(|spooled| spooled.layout.clone())
+                .collect(),
+            tail: tail.to_vec(),
+        };
+        Ok(Self {
+            index: OnceLock::new(),
+            source: Mutex::new(Some(source)),
+            failed: Mutex::new(None),
+        })
+    }
+
+    /// Adds the chunks of a pack that has arrived.
+    pub(super) fn add(&self, layout: &PackLayout) {
+        let mut index = self.index().write().unwrap_or_else(PoisonError::into_inner);
+        let all = (0..).zip(layout.entries());
+        index.add(layout.number(), all.map(|(place, entry)| (place, entry.id)));
+    }
+
+    /// Returns what went wrong while the index was made, if anything did: it knew nothing then.
+    pub(super) fn check(&self) -> Result<(), ClientError> {
+        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        failed.take().map_or(Ok(()), Err)
+    }
+
+    fn index(&self) -> &RwLock<Index> {
+        self.index.get_or_init(|| {
+            let mut source = self.source.lock().unwrap_or_else(PoisonError::into_inner);
+            let made = source.take().map(Source::index).transpose();
+            let made = made.map(Option::unwrap_or_default);
+            RwLock::new(made.unwrap_or_else(|error| {
+                *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                Index::default()
+            }))
+        })
+    }
+}
+
+impl KnownChunks for Known {
+    fn find(&self, id: &ChunkId) -> Option<ChunkRef> {
+        let index = self.index().read().unwrap_or_else(PoisonError::into_inner);
+        let (pack, place) = index.places.get(&key(id))?;
+        Some(ChunkRef {
+            pack: *index.packs.get(*pack as usize)?,
+            index: *place,
+        })
+    }
+}
+
+impl Index {
+    fn add(&mut self, number: PackNumber, chunks: impl Iterator<Item = (u32, ChunkId)>) {
+        let Ok(pack) = u32::try_from(self.packs.len()) else {
+            return;
+        };
+        self.packs.push(number);
+        for (place, id) in chunks {
+            // What is known already stays where it is.
+            self.places.entry(key(&id)).or_insert((pack, place));
+        }
+    }
+}
+
+impl Source {
+    fn index(self) -> Result<Index, ClientError> {
+        let mut index = Index::default();
+        let mut objects: Vec<HashMap<PackNumber, ObjectRef>> = Vec::new();
+        for (channel, _) in &self.views {
+            objects.push(self.reader.packs(*channel)?.into_iter().collect());
+        }
+        self.reader.each_layout(|layout| {
+            let number = layout.number();
+            let mut on_channels = Vec::new();
+            for (place, ((_, view), objects)) in self.views.iter().zip(&objects).enumerate() {
+                let object = objects.get(&number);
+                let live = object
+                    .zip(view.as_ref())
+                    .and_then(|(object, view)| view.live(object));
+                match (live, object) {
+                    (Some(live), _) => on_channels.push(live),
+                    // Owed: a channel that follows gets every pack that is needed.
+                    (None, None) if place > 0 => {}
+                    _ => return Ok(()),
+                }
+            }
+            let mut here = Vec::new();
+            for (place, id) in living(&layout, &on_channels) {
+                let chunk = ChunkRef {
+                    pack: number,
+                    index: place,
+                };
+                // A chunk that moved may live on beside what was named again in its old pack; records name the new place only.
+                if self.reader.resolve(chunk)? == chunk {
+                    here.push((place, id));
+                }
+            }
+            index.add(number, here.into_iter());
+            Ok::<(), ClientError>(())
+        })?;
+        for piece in &self.tail {
+            let entries = (0..).zip(piece.piece.entries());
+            let chunks = entries.map(|(place, entry)| (place, entry.id));
+            index.add(piece.piece.number(), chunks);
+        }
+        for layout in &self.spooled {
+            let entries = (0..).zip(layout.entries());
+            index.add(
+                layout.number(),
+                entries.map(|(place, entry)| (place, entry.id)),
+            );
+        }
+        Ok(index)
+    }
+}
+
+fn key(id: &ChunkId) -> [u8; 16] {
+    let mut key = [0; 16];
+    key.copy_from_slice(&id.0[..16]);
+    key
+}

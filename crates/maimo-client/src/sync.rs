@@ -1,0 +1,356 @@
+//! Reading what the channels show, onto what was read before.
+//!
+//! ```text
+//! head -> signature, descent from the last root seen -> commit, nodes (kept by reference) -> fresh segments -> catalog
+//! ```
+//!
+//! A channel that shows what it showed costs one call. Invariant: nothing of a head is used before it is known to descend from the last root
+//! seen; where it does not, both signed heads are kept as evidence and the operation ends.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use maimo_core::{
+    ancestry::{Ancestry, AncestryProof},
+    codec::Reader,
+    head::SignedHead,
+    inventory::{Child, Inventory, InventoryRef, Node, Slots},
+    reference::ObjectRef,
+};
+use maimo_net::service::{NODES_MAX, ServiceError, ShownHead, WhichHead};
+use maimo_vault::{
+    candidate::ChannelView,
+    commit::Commit,
+    compose::Watermark,
+    descent::{Astray, Seen, accept},
+    name::WriterId,
+};
+use rusqlite::OptionalExtension;
+
+use crate::{
+    engine::{Engine, Shown},
+    error::ClientError,
+    node_state::SeenRow,
+    progress::{Control, Event, Phase},
+    random,
+    session::OpenChannel,
+};
+
+/// What a sync came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Synced {
+    /// Whether another installation has written under this one's name: it has a new one, and what was drafted must be made anew.
+    pub(crate) has_twin: bool,
+    /// The head that was sent from here and whose reply was lost, if the first channel turned out to have taken one.
+    pub(crate) taken: Option<Seen>,
+}
+
+impl Engine {
+    /// Reads what the layout's channels show and brings the catalog to it. The first channel must answer; another that does not is left as it
+    /// was last read.
+    pub(crate) fn sync(&mut self, control: &Control) -> Result<Synced, ClientError> {
+        control.tell(Event::Phase(Phase::Synchronising));
+        let first = self.first()?;
+        let mut synced = Synced {
+            has_twin: false,
+            taken: self.read_channel(&first)?,
+        };
+        control.check()?;
+        let commit = self
+            .shown
+            .get(&first.id)
+            .and_then(|shown| shown.commit.clone());
+        if let Some(commit) = &commit {
+            synced.has_twin = self.catch_up(&first.id, commit, Some(&first), control)?;
+        } else if self.catalog.position()?.sequence > 0 {
+            self.catalog.reset()?;
+        }
+        let layout = self.layout()?;
+        for id in layout.into_iter().skip(1) {
+            let read = self
+                .channel(id)
+                .and_then(|channel| self.read_channel(&channel));
+            match read {
+                Ok(_) => {}
+                Err(error @ ClientError::Provider { .. }) => {
+                    control.tell(Event::Notice(error.to_string()));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(synced)
+    }
+
+    /// Reads a channel's newest head and all that goes with it. Returns the head sent from here that it turned out to have taken.
+    pub(crate) fn read_channel(
+        &mut self,
+        channel: &OpenChannel,
+    ) -> Result<Option<Seen>, ClientError> {
+        let answer = channel.call(channel.session.head(WhichHead::Newest))?;
+        let last = self.node.seen(channel.id)?;
+        let Some(answer) = answer else {
+            accept(last.map(|row| row.seen), None, None)
+                .map_err(|astray| self.astray(channel, None, astray))?;
+            let view = ChannelView::new(channel.id);
+            self.shown.insert(channel.id, Shown { view, commit: None });
+            return Ok(None);
+        };
+        let signers = [channel.keys.client.public()];
+        let head = SignedHead::verify(&answer.head, channel.id, &signers)
+            .map_err(|_| channel.wrong("a head"))?;
+        if self
+            .view(channel.id)
+            .is_some_and(|view| view.root() == head.root())
+        {
+            return Ok(None);
+        }
+        self.check_descent(
+            channel,
+            &head,
+            last.as_ref().map(|row| row.seen),
+            &answer.head,
+        )?;
+        let taken = self.settle_candidates(channel, &head)?;
+        let shown = self.load(channel, &answer, head)?;
+        let row = SeenRow {
+            seen: Seen {
+                sequence: shown.view.sequence(),
+                root: shown.view.root(),
+            },
+            head: answer.head.to_vec(),
+            commit: answer.commit.unwrap_or_default().to_vec(),
+        };
+        if last.is_none_or(|last| last.seen != row.seen) {
+            self.node.saw(channel.id, &row)?;
+        }
+        self.shown.insert(channel.id, shown);
+        Ok(taken)
+    }
+
+    fn check_descent(
+        &self,
+        channel: &OpenChannel,
+        head: &SignedHead,
+        last: Option<Seen>,
+        signed: &[u8],
+    ) -> Result<(), ClientError> {
+        let proof = match last {
+            Some(last) if last.sequence < head.head().sequence => proof_of(channel, last.sequence)?,
+            _ => None,
+        };
+        accept(last, Some(head), proof.as_ref())
+            .map_err(|astray| self.astray(channel, Some(signed), astray))
+    }
+
+    fn astray(&self, channel: &OpenChannel, shown: Option<&[u8]>, source: Astray) -> ClientError {
+        let seen = self.node.seen(channel.id).ok().flatten();
+        let seen = seen.map(|row| row.head).unwrap_or_default();
+        let now = self.clock.now().0;
+        // Evidence that cannot be kept does not make the finding less true.
+        let _ = self
+            .node
+            .keep_evidence(channel.id, now, &seen, shown.unwrap_or_default());
+        ClientError::Astray {
+            channel: channel.name.clone(),
+            source,
+        }
+    }
+
+    /// Finds out what became of heads that were sent and never answered: one is the head shown, or before it, or it can no longer come.
+    /// That alone says so; names of records may have been used by a twin.
+    fn settle_candidates(
+        &self,
+        channel: &OpenChannel,
+        head: &SignedHead,
+    ) -> Result<Option<Seen>, ClientError> {
+        let candidates = self.node.candidates(channel.id)?;
+        let mut taken = None;
+        let shown = head.head().sequence;
+        for candidate in candidates.iter().filter(|row| row.sent.sequence <= shown) {
+            let proof = if candidate.sent.sequence < shown {
+                proof_of(channel, candidate.sent.sequence)?
+            } else {
+                None
+            };
+            if accept(Some(candidate.sent), Some(head), proof.as_ref()).is_ok() {
+                let known = self.node.committed()?;
+                self.node.put_committed(Watermark {
+                    records: known.records.max(candidate.watermark.records),
+                    packs: known.packs.max(candidate.watermark.packs),
+                })?;
+                taken = Some(candidate.sent);
+            }
+        }
+        if !candidates.is_empty() {
+            self.node.forget_candidates(channel.id, shown)?;
+        }
+        Ok(taken)
+    }
+
+    /// Opens a head's commit and loads its inventories.
+    fn load(
+        &self,
+        channel: &OpenChannel,
+        answer: &ShownHead,
+        head: SignedHead,
+    ) -> Result<Shown, ClientError> {
+        let mut reader = Reader::new(&answer.ancestry);
+        let ancestry = Ancestry::parse(&mut reader)
+            .ok()
+            .filter(|ancestry| ancestry.hash() == head.head().ancestry)
+            .ok_or_else(|| channel.wrong("the ancestry of a head"))?;
+        let sealed = answer.commit.as_ref().ok_or_else(|| {
+            channel.failed(ServiceError::NotHeld {
+                what: "the commit of its newest head",
+            })
+        })?;
+        if !head.head().commit.names(sealed) {
+            return Err(channel.wrong("a commit"));
+        }
+        let commit = Commit::open(sealed, &channel.keys.commit)
+            .map_err(|_| channel.wrong("a commit that opens"))?;
+        let mut view = ChannelView::new(channel.id);
+        let references = [head.head().data, head.head().vital];
+        let nodes = self.nodes(channel, &references)?;
+        let load = |reference: &InventoryRef| {
+            let mut node = |node: &ObjectRef| nodes.get(node).map(|bytes| bytes.to_vec());
+            Inventory::load(reference, u64::MAX, &mut node)
+                .map_err(|_| channel.wrong("an inventory"))
+        };
+        view.data = load(&references[0])?;
+        view.vital = load(&references[1])?;
+        view.ancestry = ancestry;
+        let segments = commit.journal.iter();
+        view.segments = segments
+            .map(|(segment, reference)| (segment.number, *reference))
+            .collect();
+        view.head = Some(head);
+        self.keep_nodes(&view)?;
+        Ok(Shown {
+            view,
+            commit: Some(commit),
+        })
+    }
+
+    /// Gathers the nodes of inventories, level by level: what is kept from disk, the rest in as few calls as can be.
+    fn nodes(
+        &self,
+        channel: &OpenChannel,
+        references: &[InventoryRef],
+    ) -> Result<HashMap<ObjectRef, Bytes>, ClientError> {
+        let mut nodes: HashMap<ObjectRef, Bytes> = HashMap::new();
+        let mut wanted: Vec<(Child, Option<u8>)> = references
+            .iter()
+            .filter_map(|reference| reference.child().map(|child| (*child, None)))
+            .collect();
+        while !wanted.is_empty() {
+            let mut missing = Vec::new();
+            for (child, _) in &wanted {
+                match self.kept_node(channel, &child.node)? {
+                    Some(bytes) => {
+                        nodes.insert(child.node, bytes.into());
+                    }
+                    None => missing.push(child.node),
+                }
+            }
+            for some in missing.chunks(NODES_MAX) {
+                let answers = channel.call(channel.session.nodes(some.to_vec()))?;
+                if answers.len() != some.len() {
+                    return Err(channel.wrong("inventory nodes"));
+                }
+                nodes.extend(some.iter().copied().zip(answers));
+            }
+            let mut below = Vec::new();
+            for (child, level) in wanted {
+                let bytes = nodes.get(&child.node).map_or(&[][..], |bytes| &bytes[..]);
+                let node = Node::open(bytes, &child, level)
+                    .map_err(|_| channel.wrong("an inventory node"))?;
+                if let Slots::Inner(children) = node.slots() {
+                    let level = node.level().checked_sub(1);
+                    below.extend(children.iter().map(|(_, child)| (*child, level)));
+                }
+            }
+            wanted = below;
+        }
+        Ok(nodes)
+    }
+
+    fn kept_node(
+        &self,
+        channel: &OpenChannel,
+        node: &ObjectRef,
+    ) -> Result<Option<Vec<u8>>, ClientError> {
+        let read = || {
+            let sql = "SELECT bytes FROM node WHERE channel = ?1 AND root = ?2";
+            let mut statement = self.lax.prepare_cached(sql)?;
+            let bytes: Option<Vec<u8>> = statement
+                .query_row((channel.id.0, node.root.0), |row| row.get(0))
+                .optional()?;
+            Ok(bytes.filter(|bytes| node.names(bytes)))
+        };
+        read().map_err(lax_failed)
+    }
+
+    /// Keeps the nodes of a channel's inventories, and no others.
+    pub(crate) fn keep_nodes(&self, view: &ChannelView) -> Result<(), ClientError> {
+        let before = self.shown.get(&view.channel).map(|shown| &shown.view);
+        let fresh = match before {
+            Some(before) => {
+                let mut nodes = view.data.changed_nodes(&before.data);
+                nodes.extend(view.vital.changed_nodes(&before.vital));
+                nodes
+            }
+            None => view.data.nodes().chain(view.vital.nodes()).collect(),
+        };
+        let mut stale = Vec::new();
+        if let Some(before) = before {
+            let old = before.data.changed_nodes(&view.data);
+            let old = old
+                .into_iter()
+                .chain(before.vital.changed_nodes(&view.vital));
+            stale.extend(old.map(|(node, _)| node.root));
+        }
+        let write = || {
+            let tx = self.lax.unchecked_transaction()?;
+            {
+                let mut put =
+                    tx.prepare_cached("INSERT OR IGNORE INTO node VALUES (?1, ?2, ?3)")?;
+                let mut drop =
+                    tx.prepare_cached("DELETE FROM node WHERE channel = ?1 AND root = ?2")?;
+                for root in stale {
+                    drop.execute((view.channel.0, root.0))?;
+                }
+                for (node, bytes) in fresh {
+                    put.execute((view.channel.0, node.root.0, bytes))?;
+                }
+            }
+            tx.commit()
+        };
+        write().map_err(lax_failed)
+    }
+
+    /// Takes another name where a twin has written under this one. Returns whether that was so.
+    pub(crate) fn look_for_twin(&self, found: Watermark) -> Result<bool, ClientError> {
+        let has_twin = found.is_beyond(&self.node.committed()?);
+        if has_twin {
+            self.node.take_writer(WriterId(random::id()))?;
+        }
+        Ok(has_twin)
+    }
+}
+
+pub(crate) fn lax_failed(source: rusqlite::Error) -> ClientError {
+    ClientError::Database {
+        file: "node's state file",
+        source,
+    }
+}
+
+/// Asks for the proof that the head of `sequence` is among those before the newest; nothing where the provider has none.
+fn proof_of(channel: &OpenChannel, sequence: u64) -> Result<Option<AncestryProof>, ClientError> {
+    match futures_executor::block_on(channel.session.prove(sequence)) {
+        Ok(bytes) => Ok(AncestryProof::parse(&bytes).ok()),
+        Err(ServiceError::NotHeld { .. } | ServiceError::BadRequest { .. }) => Ok(None),
+        Err(error) => Err(channel.failed(error)),
+    }
+}
