@@ -35,11 +35,13 @@ use thiserror::Error;
 
 use crate::{error::ClientError, keys::StoreKeys};
 
+mod catalog;
 mod groups;
 mod locate;
 mod open;
 mod request;
 
+pub use catalog::CatalogPacks;
 pub use groups::Fetched;
 pub use locate::{ChunkAt, Locator, PackAt};
 pub use open::Opener;
