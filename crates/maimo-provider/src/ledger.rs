@@ -221,6 +221,13 @@ pub(crate) trait Rows {
         root: RootHash,
         nodes: &[NodeHash],
     ) -> Result<()>;
+    fn put_ancestry_node(
+        &self,
+        channel: ChannelNumber,
+        height: u32,
+        place: u64,
+        hash: &NodeHash,
+    ) -> Result<()>;
     fn ancestry_node(
         &self,
         channel: ChannelNumber,

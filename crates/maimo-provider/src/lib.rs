@@ -11,6 +11,7 @@ pub mod ledger;
 pub mod placement;
 pub mod provider;
 mod rebuild;
+pub mod scrub;
 mod session;
 pub mod sweep;
 pub mod volume;

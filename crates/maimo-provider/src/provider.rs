@@ -74,8 +74,9 @@ pub(crate) type ComingPacks = HashMap<(ChannelId, ObjectRef), Arc<Mutex<Coming>>
 pub(crate) struct Inner {
     pub(crate) keys: Keys,
     pub(crate) volumes: Arc<Volumes>,
-    pub(crate) committer: Committer,
+    /// Before the connection that writes: the last to close writes the WAL back, and only that one can.
     pub(crate) readers: Readers,
+    pub(crate) committer: Committer,
     pub(crate) instance: LedgerInstance,
     /// Packs that are coming in.
     pub(crate) coming: Mutex<ComingPacks>,

@@ -7,17 +7,29 @@
 //!
 //! The logs and files win: where the ledger knows an entry that its log does not have, the ledger is what is wrong.
 
-use std::{fs, io, path::Path};
+use std::{collections::BTreeSet, fs, io, path::Path};
 
-use maimo_core::receipt::LedgerInstance;
+use maimo_core::{
+    clock::Timestamp,
+    codec::{ObjectType, Prelude, Reader},
+    custody::{Extent, HeldPack, Hold, PackClass, Terms},
+    id::ChannelId,
+    live_map::LiveMap,
+    receipt::LedgerInstance,
+    reference::ObjectRef,
+};
 
 use crate::{
     error::ProviderError,
-    ledger::{Ledger, LedgerError, Mark, Rows, changes, entry::Change, sqlite::SqliteLedger},
-    provider::{LEDGER, random},
-    volume::{OwnedEntry, Replayed, Volume},
+    ledger::{
+        Ledger, LedgerError, Mark, PackRow, Rows, changes, entry::Change, sqlite::SqliteLedger,
+    },
+    provider::{ENDLESS_CAP, LEDGER, now, random},
+    volume::{OwnedEntry, Replayed, StoredPack, Volume, VolumeError},
     volumes::Volumes,
 };
+
+mod salvage;
 
 const INSTANCE: &str = "instance";
 const NEW: LedgerError = LedgerError::Damaged {
@@ -111,18 +123,152 @@ fn catch_up(rows: &dyn Rows, volume: &Volume) -> Result<(), LedgerError> {
     Ok(())
 }
 
-/// Makes all rows from the logs.
+/// Makes all rows from the logs and the files.
 fn anew(path: &Path, volumes: &Volumes) -> Result<(SqliteLedger, LedgerInstance), ProviderError> {
     let instance = LedgerInstance(random()?);
     let mut ledger = SqliteLedger::open(path)?;
     // One transaction: half a ledger must not be taken for one.
     ledger.transact(&mut |rows| {
-        for volume in volumes.all_mounted() {
-            catch_up(rows, &volume)?;
+        let mut torn = BTreeSet::new();
+        let mounted = volumes.all_mounted();
+        for volume in &mounted {
+            replay_all(rows, volumes, volume, &mut torn)?;
+        }
+        let now = now();
+        for volume in &mounted {
+            files(rows, volume, &torn, now)?;
+        }
+        for channel in &torn {
+            salvage::settle(rows, channel, now)?;
         }
         rows.put_meta(INSTANCE, &instance.0)
     })?;
     Ok((ledger, instance))
+}
+
+/// Replays a whole log. Channels of which something is lost are added to `torn`: of these, what does not follow is salvaged.
+fn replay_all(
+    rows: &dyn Rows,
+    volumes: &Volumes,
+    volume: &Volume,
+    torn: &mut BTreeSet<ChannelId>,
+) -> Result<(), LedgerError> {
+    let terms = Terms::new(ENDLESS_CAP, None, volumes.folder_grace());
+    let mut last = None;
+    for step in volume.log().replay(None) {
+        // Whose entries a damaged stretch had cannot be said: it shows where the next ones do not follow.
+        let Replayed::Entry(entry) = step? else {
+            continue;
+        };
+        last = Some(mark_of(&entry));
+        let Ok((at, change)) = Change::parse(entry.kind, &entry.body) else {
+            torn.insert(entry.channel);
+            continue;
+        };
+        if !torn.contains(&entry.channel) {
+            match changes::replay(rows, entry.channel, change.clone(), at, volume.id()) {
+                Err(error) if error.is_damage() => torn.insert(entry.channel),
+                replayed => {
+                    replayed?;
+                    continue;
+                }
+            };
+        }
+        let (owner, channel) = (volumes.owner(), entry.channel);
+        match change {
+            Change::PackHeld { .. } | Change::Registered { .. } => {
+                match changes::replay(rows, channel, change, at, volume.id()) {
+                    Err(error) if error.is_damage() => {}
+                    replayed => replayed?,
+                }
+            }
+            change => salvage::entry(rows, &owner, terms, channel, change, at, volume.id())?,
+        }
+    }
+    if let Some(mark) = last {
+        rows.put_mark(volume.id(), &mark)?;
+    }
+    Ok(())
+}
+
+/// Holds the rows against the packs' files: a file without a row becomes held, what a row has let go is noted to be punched.
+fn files(
+    rows: &dyn Rows,
+    volume: &Volume,
+    torn: &BTreeSet<ChannelId>,
+    now: Timestamp,
+) -> Result<(), LedgerError> {
+    for stored in volume.packs() {
+        let stored = match stored {
+            Ok(stored) => stored,
+            // A file that cannot be read is for a scrub to tell.
+            Err(VolumeError::DamagedPack { .. }) => continue,
+            Err(error) => return Err(error.into()),
+        };
+        let Some(mut channel) = rows.channel(&stored.channel)? else {
+            continue;
+        };
+        let number = channel.number;
+        let row = rows.pack(number, &stored.pack)?;
+        let is_torn = torn.contains(&stored.channel);
+        if let Some(row) = &row {
+            let is_kept = row.held.held().contains_all(&stored.held) && row.volume == volume.id();
+            if !is_kept && !is_torn {
+                rows.put_punch(number, &stored.pack, volume.id())?;
+            }
+            if is_kept || !is_torn {
+                continue;
+            }
+        }
+        let Some(class) = class_of(volume, &stored) else {
+            continue;
+        };
+        // Either its entry was not yet durable when the power went, or it is lost: nobody may say that it was let go.
+        let date = salvage::free_after(&channel, now);
+        let known = row.map_or_else(Vec::new, |row| row.held.extents().to_vec());
+        let held = with_file(stored.pack, class, known, &stored.held, date);
+        let Some(held) = held else {
+            continue;
+        };
+        let volume = volume.id();
+        rows.put_pack(number, &PackRow { held, volume })?;
+        if rows.upload(number, &stored.pack)?.is_some() {
+            rows.remove_upload(number, &stored.pack)?;
+        }
+        channel.state.totals = changes::recomputed(rows, number)?;
+        rows.put_channel(&channel)?;
+    }
+    Ok(())
+}
+
+/// Returns a pack with what its row has and what its file has besides.
+fn with_file(
+    pack: ObjectRef,
+    class: PackClass,
+    known: Vec<Extent>,
+    there: &LiveMap,
+    date: Timestamp,
+) -> Option<HeldPack> {
+    let old = HeldPack::from_extents(pack, class, known.clone())?;
+    let hold = Hold::FreeAfter(date);
+    let more = there.minus(&old.held());
+    let more = more.runs().map(|groups| Extent { groups, hold });
+    let mut extents: Vec<Extent> = known.into_iter().chain(more).collect();
+    extents.sort_unstable_by_key(|extent| extent.groups.start);
+    HeldPack::from_extents(pack, class, extents)
+}
+
+/// Returns what a pack is for, as its header says.
+fn class_of(volume: &Volume, stored: &StoredPack) -> Option<PackClass> {
+    let file = volume.pack(stored.channel, &stored.pack).ok()?;
+    let mut header = [0; Prelude::LENGTH];
+    file.read(0, &mut header).ok()?;
+    let is = |kind| Prelude::parse(&mut Reader::new(&header), kind).is_ok();
+    if is(ObjectType::DataPack) {
+        Some(PackClass::Data)
+    } else {
+        is(ObjectType::VitalPack).then_some(PackClass::Vital)
+    }
 }
 
 fn apply(rows: &dyn Rows, volume: &Volume, entry: &OwnedEntry) -> Result<(), LedgerError> {
@@ -150,3 +296,6 @@ fn remove(path: &Path) -> Result<(), ProviderError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -159,10 +159,8 @@ impl ClientSession {
             let moved = changes::move_head(batch.rows, &row, request, at)?;
             Ok(moved
                 .map_err(ServiceError::from)
-                .map(|Moved { row, request }| {
-                    if let Some(request) = request {
-                        let request = request.encode();
-                        let change = Change::HeadMoved { request };
+                .map(|Moved { row, change }| {
+                    if let Some(change) = change {
                         batch.record(log, channel, &change, at, Durability::Synced);
                     }
                     row

@@ -369,6 +369,16 @@ impl Volume {
         Ok(found)
     }
 
+    /// Opens a pack's file anew, even if it is open: for who wants to know what is on the disk now.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::pack`]; a file whose end cannot be read as what it must be.
+    pub fn pack_anew(&self, channel: ChannelId, pack: &ObjectRef) -> Result<PackFile, VolumeError> {
+        check_length(pack)?;
+        PackFile::open(&self.inner.pack_path(&channel, &pack.root), channel, pack)
+    }
+
     /// Frees groups of a pack for good, and gives their room back to the disk; a pack of which nothing is left is removed.
     ///
     /// The file says first, durably, that they are gone. Where the file system cannot make holes, a file of what is left takes the

@@ -88,6 +88,11 @@ impl Volumes {
         }
     }
 
+    /// Returns the key that the volumes belong to.
+    pub(crate) const fn owner(&self) -> AuthPublicKey {
+        self.owner
+    }
+
     /// Tries to open what is not open.
     pub(crate) fn mount(&self) {
         for listed in &mut self.write().volumes {

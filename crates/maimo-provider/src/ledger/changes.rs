@@ -196,8 +196,8 @@ pub(crate) fn put_node(
 pub(crate) struct Moved {
     /// The head's row, from which the receipt is made.
     pub(crate) row: HeadRow,
-    /// The request less the nodes it did not need; nothing where the head was there already.
-    pub(crate) request: Option<HeadMove>,
+    /// What the log gets; nothing where the head was there already.
+    pub(crate) change: Option<Change>,
 }
 
 /// Moves the head.
@@ -214,7 +214,7 @@ pub(crate) fn move_head(
         (_, Some(error)) => return Err(error),
         (Err(refusal), None) => return Ok(Err(refusal)),
         (Ok(Verdict::AlreadyHere(row)), None) => {
-            return Ok(Ok(Moved { row, request: None }));
+            return Ok(Ok(Moved { row, change: None }));
         }
         (Ok(Verdict::Admitted(admission)), None) => *admission,
     };
@@ -250,13 +250,16 @@ pub(crate) fn move_head(
             commit: Some(request.commit.clone()),
         },
     )?;
+    let mut ancestry = Vec::new();
+    admission.state.ancestry.encode(&mut ancestry);
     rows.put_channel(&ChannelRow {
         state: admission.state,
         seen: now,
         ..channel.clone()
     })?;
-    let request = Some(request);
-    Ok(Ok(Moved { row, request }))
+    let request = request.encode();
+    let change = Some(Change::HeadMoved { ancestry, request });
+    Ok(Ok(Moved { row, change }))
 }
 
 /// Keeps the root of a head that is no longer the newest.
@@ -429,7 +432,7 @@ pub(crate) fn replay(
         Change::NodePut { bytes } => {
             put_node(rows, row, &bytes, at)?.map_err(|_| REFUSED)?;
         }
-        Change::HeadMoved { request } => {
+        Change::HeadMoved { request, .. } => {
             let request = HeadMove::parse(&request).map_err(|_| REFUSED)?;
             move_head(rows, &row, request, at)?.map_err(|_| REFUSED)?;
         }

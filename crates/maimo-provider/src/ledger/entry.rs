@@ -49,7 +49,11 @@ pub(crate) enum Change {
     /// A node was put ahead of the head that names it.
     NodePut { bytes: Vec<u8> },
     /// The head moved, by this encoded request, less the nodes that it did not need.
-    HeadMoved { request: Vec<u8> },
+    HeadMoved {
+        /// The roots before it, encoded: what the next head is checked by, should an entry before this one be lost.
+        ancestry: Vec<u8>,
+        request: Vec<u8>,
+    },
     /// What may be freed was, and commits were thinned out.
     Swept,
 }
@@ -117,7 +121,11 @@ impl Change {
                 pack.encode(&mut out);
                 out.put(&volume.0);
             }
-            Self::NodePut { bytes } | Self::HeadMoved { request: bytes } => out.put(bytes),
+            Self::NodePut { bytes } => out.put(bytes),
+            Self::HeadMoved { ancestry, request } => {
+                out.put_bytes(ancestry);
+                out.put(request);
+            }
             Self::Swept => {}
         }
         out
@@ -157,14 +165,13 @@ impl Change {
                 pack: pack(&mut reader)?,
                 volume: volume(&mut reader)?,
             },
-            NODE_PUT | HEAD_MOVED => {
-                let bytes = reader.take(reader.remaining(), "body")?.to_vec();
-                if kind == NODE_PUT {
-                    Self::NodePut { bytes }
-                } else {
-                    Self::HeadMoved { request: bytes }
-                }
-            }
+            NODE_PUT => Self::NodePut {
+                bytes: rest(&mut reader)?,
+            },
+            HEAD_MOVED => Self::HeadMoved {
+                ancestry: reader.bytes(ANCESTRY_BYTES_MAX, "ancestry")?.to_vec(),
+                request: rest(&mut reader)?,
+            },
             SWEPT => Self::Swept,
             _ => {
                 return Err(ParseError::Invalid {
@@ -175,6 +182,13 @@ impl Change {
         reader.finish()?;
         Ok((at, change))
     }
+}
+
+/// The longest ancestry: its count and its peaks.
+const ANCESTRY_BYTES_MAX: usize = 8 + 32 * maimo_core::ancestry::Ancestry::PEAKS_MAX;
+
+fn rest(reader: &mut Reader<'_>) -> Result<Vec<u8>, ParseError> {
+    Ok(reader.take(reader.remaining(), "body")?.to_vec())
 }
 
 fn put_class(class: PackClass, out: &mut Vec<u8>) {

@@ -401,12 +401,21 @@ impl Rows for SqliteRows<'_> {
         let sql = "INSERT OR REPLACE INTO roots (channel, sequence, root) VALUES (?1, ?2, ?3)";
         let at = params![channel.0, sequence.cast_signed(), root.as_bytes()];
         self.execute(sql, at)?;
-        let sql = "INSERT OR REPLACE INTO ancestry (channel, height, place, hash) VALUES (?1, ?2, ?3, ?4)";
         for (height, hash) in (0_u32..).zip(nodes) {
-            let place = (sequence - 1) >> height;
-            self.execute(sql, params![channel.0, height, place.cast_signed(), hash])?;
+            self.put_ancestry_node(channel, height, (sequence - 1) >> height, hash)?;
         }
         Ok(())
+    }
+
+    fn put_ancestry_node(
+        &self,
+        channel: ChannelNumber,
+        height: u32,
+        place: u64,
+        hash: &NodeHash,
+    ) -> Result<()> {
+        let sql = "INSERT OR REPLACE INTO ancestry (channel, height, place, hash) VALUES (?1, ?2, ?3, ?4)";
+        self.execute(sql, params![channel.0, height, place.cast_signed(), hash])
     }
 
     fn ancestry_node(
