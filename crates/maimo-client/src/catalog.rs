@@ -32,6 +32,7 @@ mod database;
 mod error;
 mod facts;
 mod ids;
+mod list;
 mod meta;
 mod position;
 mod reader;
@@ -40,6 +41,7 @@ mod take_in;
 mod view;
 
 pub use error::CatalogError;
+pub use list::{Filter, GlobPattern, Pattern, When};
 pub use position::Position;
 pub use reader::{Children, Reader};
 pub use rows::Totals;

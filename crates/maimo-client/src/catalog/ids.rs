@@ -104,6 +104,8 @@ const fn counter_of(key: i64) -> u64 {
 pub(super) struct Ids {
     pub(super) writers: WriterNumbers,
     last: Cell<Option<Span>>,
+    /// The last commit asked for: its first ordinal, that of the next one, its sequence.
+    brought: Cell<Option<(i64, i64, u64)>>,
 }
 
 impl Ids {
@@ -111,12 +113,14 @@ impl Ids {
         Ok(Self {
             writers: WriterNumbers::load(connection)?,
             last: Cell::new(None),
+            brought: Cell::new(None),
         })
     }
 
     /// Forgets the last span, which has grown.
     pub(super) fn refresh(&self) {
         self.last.set(None);
+        self.brought.set(None);
     }
 
     /// Returns the ordinal of a record, if the catalog took it in.
@@ -176,14 +180,22 @@ impl Ids {
         ordinal: i64,
     ) -> Result<Stamp, CatalogError> {
         let id = self.id(connection, ordinal)?;
-        let sequence: i64 = connection
+        if let Some((first, next, sequence)) = self.brought.get()
+            && (first..next).contains(&ordinal)
+        {
+            return Ok(Stamp { sequence, id });
+        }
+        let (first, sequence): (i64, i64) = connection
             .prepare_cached(
-                "SELECT sequence FROM brought WHERE first <= ?1 ORDER BY first DESC LIMIT 1",
+                "SELECT first, sequence FROM brought WHERE first <= ?1 ORDER BY first DESC LIMIT 1",
             )?
+            .query_row([ordinal], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let next: Option<i64> = connection
+            .prepare_cached("SELECT min(first) FROM brought WHERE first > ?1")?
             .query_row([ordinal], |row| row.get(0))?;
-        Ok(Stamp {
-            sequence: sequence.cast_unsigned(),
-            id,
-        })
+        let sequence = sequence.cast_unsigned();
+        self.brought
+            .set(Some((first, next.unwrap_or(i64::MAX), sequence)));
+        Ok(Stamp { sequence, id })
     }
 }

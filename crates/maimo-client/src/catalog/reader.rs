@@ -268,6 +268,16 @@ impl Reader {
 
     /// Returns the revision at an ordinal; nothing if another record is there.
     pub(super) fn revision_at(&self, ordinal: i64) -> Result<Option<Revision>, CatalogError> {
+        self.revision_of(ordinal, None, None)
+    }
+
+    /// As [`Self::revision_at`], where the caller may know the path, or whether it is kept: each saves look-ups.
+    pub(super) fn revision_of(
+        &self,
+        ordinal: i64,
+        path: Option<(SourceId, &StorePath)>,
+        kept: Option<bool>,
+    ) -> Result<Option<Revision>, CatalogError> {
         let mut statement = self
             .connection
             .prepare_cached("SELECT folder, name, body FROM entry WHERE ordinal = ?1")?;
@@ -280,7 +290,10 @@ impl Reader {
             return Ok(None);
         }
         let (metadata, content) = parse_revision(body, &self.ids.writers)?;
-        let (source, path) = self.full_path(row.get(0)?, meta::blob(row, 1)?)?;
+        let (source, path) = match path {
+            Some((source, path)) => (source, path.clone()),
+            None => self.full_path(row.get(0)?, meta::blob(row, 1)?)?,
+        };
         let stamp = self.ids.stamp(&self.connection, ordinal)?;
         Ok(Some(Revision {
             stamp,
@@ -288,7 +301,10 @@ impl Reader {
             path,
             metadata,
             content,
-            kept: self.is_kept(stamp.id)?,
+            kept: match kept {
+                Some(kept) => kept,
+                None => self.is_kept(stamp.id)?,
+            },
         }))
     }
 
