@@ -9,9 +9,9 @@ mod catch_up;
 pub mod channel;
 pub mod client;
 pub mod clock;
-pub mod dump;
 #[allow(dead_code, reason = "the operations that use the rest land one by one")]
 mod commit;
+pub mod dump;
 #[allow(dead_code, reason = "the operations that use the rest land one by one")]
 mod engine;
 pub mod error;

@@ -235,6 +235,9 @@ pub(crate) trait Rows {
         place: u64,
     ) -> Result<Option<NodeHash>>;
 
+    /// How many bytes of packs are on a volume or coming to it, outboards included.
+    fn used(&self, volume: VolumeId) -> Result<u64>;
+
     /// Which bytes wait for which dates.
     fn frees(&self, channel: ChannelNumber) -> Result<Vec<Freeing>>;
 

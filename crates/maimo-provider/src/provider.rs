@@ -22,7 +22,6 @@ use maimo_core::{
     identity::{AuthPublicKey, ClientPublicKey},
     receipt::LedgerInstance,
     reference::ObjectRef,
-    units::outboard_bytes,
 };
 use maimo_net::{
     connect,
@@ -31,7 +30,7 @@ use maimo_net::{
 use rand_core::TryRng;
 
 use crate::{
-    error::{ProviderError, of_ledger, of_volume},
+    error::{ProviderError, of_ledger},
     group_commit::{Batch, Committer, Durability},
     keys::{self, Keys, KeysError, ProviderPhrase},
     ledger::{ChannelRow, LedgerError, changes, entry, sqlite::Readers},
@@ -42,6 +41,10 @@ use crate::{
     volumes::Volumes,
 };
 
+mod volumes;
+
+pub use volumes::{VolumeState, VolumeStatus};
+
 /// A cap that nothing reaches: that of a folder where none was given. A quarter of what 64 bits hold, so that sums stay in them.
 pub const ENDLESS_CAP: u64 = u64::MAX / 4;
 /// The name of the one volume in a folder channel.
@@ -49,8 +52,6 @@ const FOLDER_VOLUME: &str = "volume";
 /// The name of the ledger in a provider's home.
 pub(crate) const LEDGER: &str = "ledger.sqlite";
 const LOCK: &str = "lock";
-/// How many bytes of a disk are left free beside a pack: room for the log and the ledger, which let go of things.
-const MARGIN_BYTES: u64 = 16 * 1024 * 1024;
 
 /// On what terms a folder takes in its clients.
 #[derive(Debug, Clone, Copy, Default)]
@@ -205,7 +206,8 @@ impl Provider {
                 _lock: lock,
             }),
         };
-        provider.inner.punch_all();
+        // What came due while nobody looked. A disk that cannot take it now takes it at the next start.
+        let _ = provider.inner.sweep(now());
         Ok(provider)
     }
 
@@ -295,30 +297,6 @@ impl Inner {
             .ok_or_else(|| ServiceError::Unavailable {
                 detail: "no volume is mounted".to_owned(),
             })
-    }
-
-    /// Returns the volume that takes a pack of so many bytes.
-    pub(crate) fn place(&self, length: u64) -> Result<VolumeId, ServiceError> {
-        let needed = length + outboard_bytes(length) + MARGIN_BYTES;
-        let mut full = None;
-        for (listed, path, volume) in self.volumes.list() {
-            let Some(volume) = volume.filter(|_| !listed.is_draining) else {
-                continue;
-            };
-            match volume.free_bytes() {
-                Ok(free) if free >= needed => return Ok(listed.id),
-                Ok(_) => full = Some(path),
-                Err(error) => return Err(of_volume(&error, "a volume")),
-            }
-        }
-        Err(match full {
-            Some(path) => ServiceError::DiskFull {
-                detail: path.display().to_string(),
-            },
-            None => ServiceError::Unavailable {
-                detail: "no volume is mounted".to_owned(),
-            },
-        })
     }
 
     /// Returns the terms of a client that registers itself, where it may.

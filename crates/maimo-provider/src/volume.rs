@@ -405,6 +405,41 @@ impl Volume {
         result
     }
 
+    /// Takes a pack's file over from another volume, as it lies there, holes filled; checked and durable before it has its name.
+    ///
+    /// # Errors
+    ///
+    /// [`VolumeError::NotHeld`], [`VolumeError::DamagedPack`], those of the file system.
+    pub fn copy_from(
+        &self,
+        source: &Self,
+        channel: ChannelId,
+        pack: &ObjectRef,
+    ) -> Result<(), VolumeError> {
+        self.inner.disk.check()?;
+        let from = source.pack_anew(channel, pack)?;
+        let damaged = || VolumeError::DamagedPack {
+            channel,
+            root: pack.root,
+        };
+        let folder = self.inner.make_channel_folder(&channel)?;
+        let aside = self.inner.aside_path(&channel, &pack.root);
+        let path = source.inner.pack_path(&channel, &pack.root);
+        fs::copy(path, &aside).map_err(VolumeError::io("copying a pack"))?;
+        let copy = PackFile::open(&aside, channel, pack)?;
+        if copy.held() != from.held() || !copy.damaged()?.is_empty() {
+            self.inner.disk.remove(&aside)?;
+            return Err(damaged());
+        }
+        let file = fs::File::open(&aside).map_err(VolumeError::io("copying a pack"))?;
+        self.inner.disk.sync(&file)?;
+        let path = self.inner.pack_path(&channel, &pack.root);
+        self.inner.disk.rename(&aside, &path)?;
+        self.inner.disk.sync_folder(&folder)?;
+        self.inner.cache.forget(&channel, &pack.root);
+        Ok(())
+    }
+
     /// Removes a pack; one that is not there is no error. Gone for good after the next crash, or before.
     ///
     /// # Errors

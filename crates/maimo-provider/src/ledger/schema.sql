@@ -39,8 +39,10 @@ CREATE TABLE packs (
     volume    BLOB NOT NULL,
     next_date INTEGER, -- the first at which something of it may be freed
     extents   BLOB NOT NULL,
+    bytes     INTEGER NOT NULL, -- what is charged for all that is held
     PRIMARY KEY (channel, root, length)
 ) WITHOUT ROWID;
+CREATE INDEX packs_on ON packs (volume, bytes);
 CREATE INDEX packs_due ON packs (channel, next_date) WHERE next_date IS NOT NULL;
 
 CREATE TABLE nodes (

@@ -5,7 +5,7 @@ use maimo_core::{
     clock::Timestamp,
     custody::{
         ChannelState, Freeing, HeadRow, HeldPack, Hold, NodeRow, Standing, Totals, Upload,
-        log_charge,
+        held_charge, log_charge,
     },
     id::{ChannelId, RootHash},
     identity::ClientPublicKey,
@@ -218,7 +218,7 @@ impl Rows for SqliteRows<'_> {
     }
 
     fn put_pack(&self, channel: ChannelNumber, row: &PackRow) -> Result<()> {
-        let sql = "INSERT OR REPLACE INTO packs (channel, root, length, class, volume, next_date, extents) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+        let sql = "INSERT OR REPLACE INTO packs (channel, root, length, class, volume, next_date, extents, bytes) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
         let reference = row.held.reference();
         self.execute(
             sql,
@@ -230,6 +230,7 @@ impl Rows for SqliteRows<'_> {
                 row.volume.0,
                 row.held.next_date().map(|date| date.0.cast_signed()),
                 encode::extents(&row.held),
+                held_charge(reference, &row.held.held()).cast_signed(),
             ],
         )
     }
@@ -427,6 +428,12 @@ impl Rows for SqliteRows<'_> {
         let sql = "SELECT hash FROM ancestry WHERE channel = ?1 AND height = ?2 AND place = ?3";
         let at = params![channel.0, height, place.cast_signed()];
         self.one(sql, at, |row| Ok(row.get(0)?))
+    }
+
+    fn used(&self, volume: VolumeId) -> Result<u64> {
+        let sql = "SELECT (SELECT COALESCE(SUM(bytes), 0) FROM packs WHERE volume = ?1) + (SELECT COALESCE(SUM(reserved), 0) FROM uploads WHERE volume = ?1)";
+        let used = self.one(sql, [volume.0], |row| unsigned(row, 0))?;
+        Ok(used.unwrap_or(0))
     }
 
     fn frees(&self, channel: ChannelNumber) -> Result<Vec<Freeing>> {
