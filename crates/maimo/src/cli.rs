@@ -10,6 +10,10 @@ use clap::{
 use crate::commands::Command;
 
 const EXAMPLES: &str = "\
+Begin:
+  maimo init                                   make a node; write down its 24 words
+  maimo channel open /mnt/disk/maimo           keep packs in a folder, as a provider of your own
+
 Every flag has a variable: --home is MAIMO_HOME, --delete-local is MAIMO_DELETE_LOCAL. A flag beats its variable, that the configuration file, that the default; `maimo config show --origin` tells which won.
 
 Exit codes: 0 done, 1 failed, 2 usage, 3 done in part, 10 no node here, 12 wrong passphrase, 20 audit failed, 21 provider offline or refusing, 22 rollback or fork, 23 cap exceeded, 130 interrupted.";
@@ -55,12 +59,7 @@ pub(crate) struct Global {
     #[arg(long, value_name = "FILE", global = true)]
     pub(crate) passphrase_file: Option<PathBuf>,
     /// Take the passphrase from the first line that this command prints
-    #[arg(
-        long,
-        value_name = "COMMAND",
-        global = true,
-        conflicts_with = "passphrase_file"
-    )]
+    #[arg(long, value_name = "COMMAND", global = true)]
     pub(crate) passphrase_command: Option<String>,
 }
 

@@ -1,19 +1,32 @@
 //! The commands, one file each: what they take, what they do, what they report.
 
+mod channel;
 mod completions;
 mod config;
+mod init;
 mod man;
+mod paths;
+mod root;
+mod status;
+mod verify_phrase;
 
 use clap::Subcommand;
 
+use self::paths::{PathView, absolute_all, absolute_pattern};
 use crate::{context::Context, error::CommandError, ui::Report};
 
 /// What a command ends with.
 pub(crate) type Outcome = Result<Box<dyn Report>, CommandError>;
 
-/// Everything the program does.
+/// Everything the program does, in the order that help lists it.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    Init(init::Args),
+    Status(status::Args),
+    #[command(subcommand)]
+    Channel(channel::Command),
+    Root(root::Args),
+    VerifyPhrase(verify_phrase::Args),
     #[command(subcommand)]
     Config(config::Command),
     Completions(completions::Args),
@@ -21,10 +34,15 @@ pub(crate) enum Command {
 }
 
 /// Runs a command.
-pub(crate) fn run(command: Command, ctx: &Context) -> Outcome {
+pub(crate) fn run(command: &Command, ctx: &Context) -> Outcome {
     match command {
-        Command::Config(command) => Ok(config::run(&command, ctx)),
-        Command::Completions(args) => Ok(completions::run(&args)),
-        Command::Man(args) => man::run(&args),
+        Command::Init(args) => init::run(args, ctx),
+        Command::Status(args) => status::run(args, ctx),
+        Command::Channel(command) => channel::run(command, ctx),
+        Command::Root(args) => root::run(args, ctx),
+        Command::VerifyPhrase(args) => verify_phrase::run(args, ctx),
+        Command::Config(command) => Ok(config::run(command, ctx)),
+        Command::Completions(args) => Ok(completions::run(args)),
+        Command::Man(args) => man::run(args),
     }
 }

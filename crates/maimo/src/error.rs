@@ -15,6 +15,7 @@ use maimo_core::{
     error::{Classify, ErrorKind},
 };
 use maimo_net::service::ServiceError;
+use maimo_provider::error::ProviderError;
 use serde::Serialize;
 
 use crate::quantity::{Moment, Size};
@@ -181,6 +182,18 @@ impl From<ClientError> for CommandError {
                 .hint("what was cut off is finished by running it again");
         }
         Self::classified(client_exit(&error), &error)
+    }
+}
+
+impl From<ProviderError> for CommandError {
+    fn from(error: ProviderError) -> Self {
+        let exit = match &error {
+            ProviderError::NotThere { .. } | ProviderError::Volume { .. } => Exit::Provider,
+            ProviderError::Interrupted => Exit::Interrupted,
+            ProviderError::Service(error) => service_exit(error),
+            _ => Exit::Failed,
+        };
+        Self::classified(exit, &error)
     }
 }
 

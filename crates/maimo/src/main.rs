@@ -11,6 +11,7 @@
 mod cli;
 mod commands;
 mod config;
+mod connect;
 mod context;
 mod error;
 mod passphrase;
@@ -33,16 +34,16 @@ fn main() -> ExitCode {
         Err(error) => return ExitCode::from(misread(&error, &args).code()),
     };
     let mut ui = Ui::new(&cli.global);
-    let end = run(cli, &mut ui).err();
+    let end = run(&cli, &mut ui).err();
     if let Some(error) = &end {
         ui.fail(error);
     }
     ExitCode::from(end.map_or(Exit::Done, |error| error.exit()).code())
 }
 
-fn run(cli: Cli, ui: &mut Ui) -> Result<(), CommandError> {
+fn run(cli: &Cli, ui: &mut Ui) -> Result<(), CommandError> {
     let ctx = Context::new(&cli.global, ui)?;
-    let report = commands::run(cli.command, &ctx)?;
+    let report = commands::run(&cli.command, &ctx)?;
     ui.report(&*report)
 }
 

@@ -2,13 +2,14 @@
 
 use std::{
     env, fs, io,
+    path::Path,
     process::{Command, Stdio},
 };
 
 use zeroize::Zeroizing;
 
 use crate::{
-    config::Config,
+    config::{Config, Origin},
     error::{CommandError, Exit},
     ui::Ui,
 };
@@ -25,23 +26,29 @@ pub(crate) type Secret = Zeroizing<String>;
 ///
 /// One is set and gives nothing.
 pub(crate) fn given(config: &Config) -> Result<Option<Secret>, CommandError> {
-    let file = &config.passphrase_file.value;
-    let command = &config.passphrase_command.value;
-    if let Some(value) = env::var_os(VARIABLE) {
+    let (file, command) = (&config.passphrase_file, &config.passphrase_command);
+    let is_flag = [file, command]
+        .iter()
+        .any(|setting| setting.origin == Origin::Flag);
+    if !is_flag && let Some(value) = env::var_os(VARIABLE) {
         let text = value
             .into_string()
             .map_err(|_| CommandError::config(format!("the variable {VARIABLE} is not UTF-8")))?;
         return Ok(Some(Secret::new(text)));
     }
-    if !file.is_empty() {
-        let text = fs::read(file)
-            .map_err(|error| CommandError::io("read the passphrase from", file.as_ref(), &error))?;
-        return first_line(&Zeroizing::new(text), "the passphrase file").map(Some);
+    // Of two that speak, the one that is said more directly.
+    let by_command = !command.value.is_empty()
+        && (file.value.is_empty() || command.origin.rank() > file.origin.rank());
+    if by_command {
+        return from_command(&command.value).map(Some);
     }
-    if !command.is_empty() {
-        return from_command(command).map(Some);
+    if file.value.is_empty() {
+        return Ok(None);
     }
-    Ok(None)
+    let path = Path::new(&file.value);
+    let text = fs::read(path)
+        .map_err(|error| CommandError::io("read the passphrase from", path, &error))?;
+    first_line(&Zeroizing::new(text), "the passphrase file").map(Some)
 }
 
 /// Asks for it on the terminal; nothing where there is none to ask on.

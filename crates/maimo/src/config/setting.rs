@@ -19,6 +19,18 @@ pub(crate) enum Origin {
     Flag,
 }
 
+impl Origin {
+    /// Returns how directly it was said: the higher wins.
+    pub(crate) const fn rank(&self) -> u8 {
+        match self {
+            Self::Default => 0,
+            Self::File(_) => 1,
+            Self::Variable(_) => 2,
+            Self::Flag => 3,
+        }
+    }
+}
+
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -6,7 +6,9 @@
     reason = "a test may panic, and need not be lean"
 )]
 
+mod channel;
 mod configuration;
 mod help;
+mod node;
 mod support;
 mod usage;

@@ -1,0 +1,177 @@
+//! `channel`: the standing relation with a provider.
+
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+};
+
+use clap::Subcommand;
+use maimo_client::channel::{ChannelReport, OpenChannelRequest};
+use maimo_core::id::RootHash;
+use serde::Serialize;
+
+use super::Outcome;
+use crate::{
+    connect::{self, FolderTerms},
+    context::Context,
+    quantity::{Size, parse_size},
+    ui::{Align, Page, Report, Table},
+};
+
+/// Open, list or close channels: where this store is kept
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Open a channel
+    ///
+    /// DIRECTORY is a whole provider of your own, its keys in it: a folder on a USB disk or a mounted share, used by one machine at a time.
+    /// It is made where there is none. The first channel opened decides when a store is acknowledged.
+    Open(OpenArgs),
+    /// List the channels, with what they hold
+    List,
+    /// Forget a channel that the store no longer uses; deletes nothing at the provider
+    Close {
+        /// The channel's name
+        name: String,
+    },
+}
+
+/// What opening takes.
+#[derive(Debug, clap::Args)]
+pub(crate) struct OpenArgs {
+    /// The folder
+    #[arg(value_name = "DIRECTORY")]
+    directory: PathBuf,
+    /// What to call it [default: the folder's name]
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// How much may be kept there, if the folder is made now [default: no limit]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    cap: Option<u64>,
+}
+
+/// Does it.
+pub(crate) fn run(command: &Command, ctx: &Context) -> Outcome {
+    match command {
+        Command::Open(args) => open(args, ctx),
+        Command::List => {
+            let mut client = ctx.client()?;
+            Ok(Box::new(Channels(client.channels()?)))
+        }
+        Command::Close { name } => {
+            let mut client = ctx.client()?;
+            let progress = ctx.ui.progress();
+            let closed = client.close_channel(name, progress.control())?;
+            Ok(Box::new(Channels(vec![closed])))
+        }
+    }
+}
+
+fn open(args: &OpenArgs, ctx: &Context) -> Outcome {
+    let address = connect::address_of(&args.directory)?;
+    let terms = FolderTerms {
+        capacity: args.cap,
+        grace: None,
+    };
+    let mut client = ctx.client_with(&connect::making(&address, terms))?;
+    let request = OpenChannelRequest {
+        name: args.name.clone(),
+        address,
+    };
+    let progress = ctx.ui.progress();
+    let opened = client.open_channel(&request, progress.control())?;
+    Ok(Box::new(Channels(vec![opened])))
+}
+
+struct Channels(Vec<ChannelReport>);
+
+/// A channel as a program reads it.
+#[derive(Serialize)]
+pub(super) struct ChannelView<'a> {
+    name: &'a str,
+    address: &'a str,
+    cap: Option<u64>,
+    used: Option<u64>,
+    root: Option<String>,
+    sequence: u64,
+    check: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trouble: Option<&'a str>,
+}
+
+impl<'a> ChannelView<'a> {
+    pub(super) fn of(channel: &'a ChannelReport) -> Self {
+        Self {
+            name: &channel.name,
+            address: &channel.address,
+            cap: channel.cap.filter(|cap| *cap < connect::ENDLESS),
+            used: channel.used,
+            root: shown_root(&channel.root),
+            sequence: channel.sequence,
+            check: &channel.check,
+            trouble: channel.trouble.as_deref(),
+        }
+    }
+}
+
+impl Report for Channels {
+    fn text(&self, page: &mut Page<'_>) -> io::Result<()> {
+        write_channels(page, &self.0)?;
+        if let [channel] = self.0.as_slice()
+            && channel.root != RootHash::NONE
+        {
+            writeln!(page, "\ncheck words: {}", channel.check)?;
+        }
+        Ok(())
+    }
+
+    fn json(&self, page: &mut Page<'_>) -> io::Result<()> {
+        for channel in &self.0 {
+            page.json("channel", &ChannelView::of(channel))?;
+        }
+        Ok(())
+    }
+}
+
+/// Writes channels as a table.
+pub(super) fn write_channels(page: &mut Page<'_>, channels: &[ChannelReport]) -> io::Result<()> {
+    let mut table = Table::new(&[
+        ("name", Align::Left),
+        ("used", Align::Right),
+        ("cap", Align::Right),
+        ("state", Align::Right),
+        ("root", Align::Left),
+        ("address", Align::Left),
+    ]);
+    for channel in channels {
+        table.row([
+            channel.name.clone(),
+            channel
+                .used
+                .map_or("?".to_owned(), |used| Size(used).to_string()),
+            cap_text(channel.cap),
+            channel.sequence.to_string(),
+            shown_root(&channel.root).map_or("-".to_owned(), |root| root[..12].to_owned()),
+            channel.address.clone(),
+        ]);
+    }
+    table.write(page)?;
+    for channel in channels {
+        if let Some(trouble) = &channel.trouble {
+            writeln!(page, "{trouble}")?;
+        }
+    }
+    Ok(())
+}
+
+/// Returns a root in hex; nothing before the first.
+pub(super) fn shown_root(root: &RootHash) -> Option<String> {
+    (*root != RootHash::NONE).then(|| root.to_string())
+}
+
+fn cap_text(cap: Option<u64>) -> String {
+    match cap {
+        None => "?".to_owned(),
+        Some(cap) if cap >= connect::ENDLESS => "none".to_owned(),
+        Some(cap) => Size(cap).to_string(),
+    }
+}

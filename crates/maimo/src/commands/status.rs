@@ -1,0 +1,145 @@
+//! `status`: all there is to know of this node at a glance, without asking a provider.
+
+use std::{
+    borrow::Cow,
+    io::{self, Write},
+    path::PathBuf,
+};
+
+use maimo_client::status::{RootReport, StatusReport};
+use serde::Serialize;
+
+use super::{Outcome, channel::shown_root};
+use crate::{
+    context::Context,
+    quantity::{Count, Size},
+    ui::{Page, Report},
+};
+
+/// Show this node: its store, channels, volumes, and what needs attention
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {}
+
+/// Gathers it.
+pub(crate) fn run(_args: &Args, ctx: &Context) -> Outcome {
+    let client = Some(ctx.client()?.status()?);
+    Ok(Box::new(Status {
+        home: ctx.places.home.clone(),
+        client,
+    }))
+}
+
+struct Status {
+    home: PathBuf,
+    client: Option<StatusReport>,
+}
+
+#[derive(Serialize)]
+struct StatusView<'a> {
+    home: Cow<'a, str>,
+    source: Option<&'a str>,
+    sequence: Option<u64>,
+    files: Option<u64>,
+    bytes: Option<u64>,
+    files_evicted: Option<u64>,
+    bytes_evicted: Option<u64>,
+    revisions: Option<u64>,
+    channels: Vec<ChannelView<'a>>,
+    attention: Vec<String>,
+}
+
+/// A channel as this node knows it without asking its provider.
+#[derive(Serialize)]
+struct ChannelView<'a> {
+    name: &'a str,
+    address: &'a str,
+    root: Option<String>,
+    sequence: u64,
+    check: &'a str,
+}
+
+impl<'a> ChannelView<'a> {
+    fn of(channel: &'a RootReport) -> Self {
+        Self {
+            name: &channel.channel,
+            address: &channel.address,
+            root: shown_root(&channel.root),
+            sequence: channel.sequence,
+            check: &channel.check,
+        }
+    }
+}
+
+impl Status {
+    /// Returns what the user should look at, a sentence each.
+    fn attention(&self) -> Vec<String> {
+        let mut attention = Vec::new();
+        if let Some(client) = &self.client {
+            if client.channels.is_empty() {
+                attention.push("no channel is open: `maimo channel open DIRECTORY`".to_owned());
+            }
+            if !client.is_phrase_verified {
+                attention
+                    .push("the 24 words were never verified: `maimo verify-phrase`".to_owned());
+            }
+        }
+        attention
+    }
+}
+
+impl Report for Status {
+    fn text(&self, page: &mut Page<'_>) -> io::Result<()> {
+        if let Some(client) = &self.client {
+            let totals = &client.totals;
+            writeln!(
+                page,
+                "this machine is `{}`; state {}",
+                client.label, client.sequence
+            )?;
+            writeln!(
+                page,
+                "{} files, {}; {} more, {}, deleted here on purpose",
+                Count(totals.files_present),
+                Size(totals.bytes_present),
+                Count(totals.files_evicted),
+                Size(totals.bytes_evicted),
+            )?;
+            if !client.channels.is_empty() {
+                writeln!(page, "\nchannels")?;
+            }
+            for channel in &client.channels {
+                writeln!(page, "  {}  {}", channel.channel, channel.address)?;
+                if let Some(root) = shown_root(&channel.root) {
+                    writeln!(page, "    root {root}")?;
+                }
+            }
+        }
+        let attention = self.attention();
+        if !attention.is_empty() {
+            writeln!(page, "\nneeds attention")?;
+        }
+        for text in attention {
+            writeln!(page, "  {text}")?;
+        }
+        Ok(())
+    }
+
+    fn json(&self, page: &mut Page<'_>) -> io::Result<()> {
+        let client = self.client.as_ref();
+        let totals = client.map(|client| &client.totals);
+        let channels = client.map_or(&[][..], |client| &client.channels);
+        let view = StatusView {
+            home: self.home.to_string_lossy(),
+            source: client.map(|client| client.label.as_str()),
+            sequence: client.map(|client| client.sequence),
+            files: totals.map(|totals| totals.files_present),
+            bytes: totals.map(|totals| totals.bytes_present),
+            files_evicted: totals.map(|totals| totals.files_evicted),
+            bytes_evicted: totals.map(|totals| totals.bytes_evicted),
+            revisions: totals.map(|totals| totals.revisions),
+            channels: channels.iter().map(ChannelView::of).collect(),
+            attention: self.attention(),
+        };
+        page.json("status", &view)
+    }
+}

@@ -1,0 +1,103 @@
+//! The way to providers: so far folders, each a whole provider in this process.
+
+use std::{
+    fs,
+    path::{Path, PathBuf, absolute},
+    sync::Arc,
+};
+
+use maimo_net::{
+    connect::{Connector, Provider as _},
+    in_process::InProcess,
+    service::ServiceError,
+};
+pub(crate) use maimo_provider::provider::FolderTerms;
+use maimo_provider::{error::ProviderError, provider};
+
+use crate::error::CommandError;
+
+/// A cap that is none.
+pub(crate) const ENDLESS: u64 = provider::ENDLESS_CAP;
+
+/// What the address of a folder begins with.
+const FOLDER: &str = "dir:";
+
+/// Returns the address of a folder, which need not be there yet.
+pub(crate) fn address_of(folder: &Path) -> Result<String, CommandError> {
+    let failed = |error| CommandError::io("find", folder, &error);
+    let path = match fs::canonicalize(folder) {
+        Ok(path) => path,
+        // Its own name apart, it must be there: a path whose disk is not mounted is not to be made.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let path = absolute(folder).map_err(failed)?;
+            let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+                return Err(failed(error));
+            };
+            fs::canonicalize(parent)
+                .map_err(|error| CommandError::io("find", parent, &error))?
+                .join(name)
+        }
+        Err(error) => return Err(failed(error)),
+    };
+    let text = path.to_str().ok_or_else(|| {
+        CommandError::usage(format!("the path {} is not UTF-8", folder.display()))
+            .hint("an address is text; give the folder another name")
+    })?;
+    Ok(format!("{FOLDER}{text}"))
+}
+
+/// Returns the way to providers that are there.
+pub(crate) fn existing() -> Arc<dyn Connector> {
+    Arc::new(InProcess::new(|address| open(address, None)))
+}
+
+/// Returns the way to providers that are there, and to the one at `address`, which is made on these terms if it is not.
+pub(crate) fn making(address: &str, terms: FolderTerms) -> Arc<dyn Connector> {
+    let new = address.to_owned();
+    Arc::new(InProcess::new(move |address| {
+        open(address, (address == new).then_some(terms))
+    }))
+}
+
+fn open(
+    address: &str,
+    make: Option<FolderTerms>,
+) -> Result<Arc<dyn maimo_net::connect::Provider>, ServiceError> {
+    let Some(folder) = address.strip_prefix(FOLDER).map(PathBuf::from) else {
+        return Err(ServiceError::Offline {
+            detail: format!("{address} is no folder, and this version knows no network"),
+        });
+    };
+    match provider::Provider::open_folder(&folder, make) {
+        Ok(provider) => Ok(Arc::new(provider)),
+        Err(ProviderError::NotThere { path }) => Err(ServiceError::Offline {
+            detail: format!("no provider is at {}; is its disk mounted?", path.display()),
+        }),
+        Err(error) => Err(error.to_service()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_that_is_not_there_has_an_address_if_its_parent_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let real = fs::canonicalize(folder.path()).unwrap();
+        let address = address_of(&folder.path().join("new")).unwrap();
+        assert_eq!(address, format!("dir:{}/new", real.display()));
+        assert!(address_of(&folder.path().join("not/there")).is_err());
+    }
+
+    #[test]
+    fn what_is_not_there_is_offline_and_nothing_is_made() {
+        let folder = tempfile::tempdir().unwrap();
+        let address = address_of(&folder.path().join("new")).unwrap();
+        let refused = open(&address, None).err().unwrap();
+        assert!(matches!(refused, ServiceError::Offline { .. }), "{refused}");
+        assert!(!folder.path().join("new").exists());
+        let refused = open("tcp:somewhere", None).err().unwrap();
+        assert!(matches!(refused, ServiceError::Offline { .. }), "{refused}");
+    }
+}
