@@ -1,5 +1,7 @@
 //! The engine against a real provider in a folder: what `maimo` joins, without its command line.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
