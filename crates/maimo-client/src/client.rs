@@ -5,6 +5,7 @@
 
 use std::{
     fs,
+    io::Write,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -20,6 +21,7 @@ use crate::{
     catalog::Catalog,
     channel::{ChannelReport, OpenChannelRequest},
     clock::Clock,
+    dump::DumpError,
     engine::Engine,
     error::ClientError,
     home::Home,
@@ -28,6 +30,7 @@ use crate::{
     node_state::{self, NodeState},
     progress::Control,
     random,
+    retrieve::{RetrieveReport, RetrieveRequest},
     spool::Spool,
     status::StatusReport,
 };
@@ -204,6 +207,63 @@ impl Client {
         control: &Control,
     ) -> Result<ChannelReport, ClientError> {
         self.engine.close_channel(name, control)
+    }
+
+    /// Writes files of the store below a folder, as they were: whole and verified, or not at all.
+    ///
+    /// A stored path is absolute, so `/home/u/a` retrieved to `DIR` is `DIR/home/u/a`. What is there already and the same counts as done; what
+    /// is there and another is not overwritten unless told. What is wrong with one file is in the report, and the rest goes on.
+    ///
+    /// ```no_run
+    /// use maimo_client::{progress::Control, retrieve::RetrieveRequest};
+    ///
+    /// # fn example(client: &mut maimo_client::client::Client) -> Result<(), maimo_client::error::ClientError> {
+    /// let request = RetrieveRequest {
+    ///     paths: vec!["/home/u/notes".into()],
+    ///     to: "/tmp/retrieved".into(),
+    ///     ..RetrieveRequest::default()
+    /// };
+    /// let report = client.retrieve(&request, &Control::default())?;
+    /// println!("{} files, {} failed", report.files, report.errors);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Nothing in the store matches; no channel can be reached; the folder cannot be used; the disk is full; it was cancelled.
+    pub fn retrieve(
+        &mut self,
+        request: &RetrieveRequest,
+        control: &Control,
+    ) -> Result<RetrieveReport, ClientError> {
+        self.engine.retrieve(request, control)
+    }
+
+    /// Writes the content of one file of this machine to `out`, each part verified before, and returns how many bytes that were.
+    ///
+    /// ```no_run
+    /// use std::path::Path;
+    ///
+    /// use maimo_client::{dump::DumpError, progress::Control};
+    ///
+    /// # fn example(client: &mut maimo_client::client::Client) -> Result<(), DumpError> {
+    /// let mut bytes = Vec::new();
+    /// let path = Path::new("/home/u/notes/today.txt");
+    /// client.dump(path, None, &mut bytes, &Control::default())?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// What is not a file, or cannot be had to its end; what was written until then is the file's beginning.
+    pub fn dump(
+        &mut self,
+        path: &Path,
+        revision: Option<u64>,
+        out: &mut dyn Write,
+        control: &Control,
+    ) -> Result<u64, DumpError> {
+        self.engine.dump(path, revision, out, control)
     }
 
     /// Returns what this node is and how it stands; asks no provider.

@@ -83,7 +83,7 @@ pub fn dump(
     content: &Content,
     index: &dyn PackIndex,
     fetch: &Fetch<'_>,
-    out: &mut (dyn Write + Send),
+    out: &mut dyn Write,
     control: &Control,
 ) -> Result<u64, DumpError> {
     let Content::Regular {

@@ -39,10 +39,14 @@ use crate::{
 mod large;
 mod links;
 mod metadata;
+mod operation;
 mod plan;
+mod select;
 mod target;
 mod work;
 mod write;
+
+pub use select::{RetrieveRequest, Selection};
 
 use plan::Planner;
 use target::Target;

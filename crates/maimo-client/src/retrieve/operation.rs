@@ -1,0 +1,120 @@
+//! Retrieving and dumping as operations of a node: its catalog, its channels.
+
+use std::{io::Write, path::Path, sync::Arc};
+
+use maimo_net::service::Session;
+use maimo_vault::name::SourceId;
+
+use super::{
+    RetrieveOptions, RetrieveReport, StoredTree, retrieve,
+    select::{RetrieveRequest, Selection},
+};
+use crate::{
+    catalog::Reader,
+    dump::{self, DumpError},
+    engine::Engine,
+    error::ClientError,
+    fetch::{CatalogPacks, Channel, Fetch},
+    progress::{Cancelled, Control},
+    session::OpenChannel,
+};
+
+impl Engine {
+    /// Writes files of the store below a folder.
+    pub(crate) fn retrieve(
+        &mut self,
+        request: &RetrieveRequest,
+        control: &Control,
+    ) -> Result<RetrieveReport, ClientError> {
+        let reader = self.catalog.reader()?;
+        let source = self.source_of(&reader, request.source.as_deref())?;
+        let selection = Selection::new(&reader, source, request)?;
+        let channels = self.reachable()?;
+        let fetch = fetch(&channels, &self.keys);
+        let options = RetrieveOptions {
+            to: request.to.clone(),
+            overwrite: request.overwrite,
+        };
+        let packs = CatalogPacks::new(&reader);
+        retrieve(&selection, &packs, &fetch, &options, control)
+    }
+
+    /// Writes one file's content to `out`.
+    pub(crate) fn dump(
+        &mut self,
+        path: &Path,
+        revision: Option<u64>,
+        out: &mut dyn Write,
+        control: &Control,
+    ) -> Result<u64, DumpError> {
+        let reader = self.catalog.reader().map_err(ClientError::from)?;
+        let request = RetrieveRequest {
+            paths: vec![path.to_owned()],
+            revision,
+            ..RetrieveRequest::default()
+        };
+        let selection = Selection::new(&reader, self.node.source(), &request)?;
+        // The first is the one: of a folder it is the folder itself, which cannot be dumped, and says so.
+        let mut content = None;
+        let found = selection.each(&mut |stored| {
+            content = Some(stored.content);
+            Err(Cancelled.into())
+        });
+        let Some(content) = content else {
+            return Err(found.err().map_or(DumpError::NotAFile, DumpError::from));
+        };
+        let channels = self.reachable()?;
+        let fetch = fetch(&channels, &self.keys);
+        let packs = CatalogPacks::new(&reader);
+        dump::dump(&content, &packs, &fetch, out, control)
+    }
+
+    fn source_of(&self, reader: &Reader, label: Option<&str>) -> Result<SourceId, ClientError> {
+        let Some(label) = label else {
+            return Ok(self.node.source());
+        };
+        let sources = reader.sources()?.into_iter();
+        let mut named = sources.filter(|(_, known)| known == label);
+        match (named.next(), named.next()) {
+            (Some((source, _)), None) => Ok(source),
+            (None, _) => Err(ClientError::Input {
+                message: format!("no machine called {label} is in the store"),
+                hint: Some("run `maimo runs` to see what they are called"),
+            }),
+            (Some(_), Some(_)) => Err(ClientError::Input {
+                message: format!("two machines called {label} are in the store"),
+                hint: None,
+            }),
+        }
+    }
+
+    /// Returns the layout's channels that answer, the first one first.
+    fn reachable(&mut self) -> Result<Vec<Arc<OpenChannel>>, ClientError> {
+        let mut open = Vec::new();
+        let mut away = None;
+        for id in self.layout()? {
+            match self.channel(id) {
+                Ok(channel) => open.push(channel),
+                Err(error @ ClientError::Provider { .. }) => {
+                    away.get_or_insert(error);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        match away {
+            Some(error) if open.is_empty() => Err(error),
+            _ if open.is_empty() => Err(ClientError::NoChannel("no channel is open".to_owned())),
+            _ => Ok(open),
+        }
+    }
+}
+
+fn fetch<'k>(channels: &'k [Arc<OpenChannel>], keys: &'k crate::keys::StoreKeys) -> Fetch<'k> {
+    let channels = channels.iter().map(|open| Channel {
+        id: open.id,
+        name: &open.name,
+        keys: &open.keys,
+        session: Arc::clone(&open.session) as Arc<dyn Session>,
+    });
+    Fetch::new(channels.collect(), keys)
+}
