@@ -146,14 +146,28 @@ pub struct ChannelAudit {
 impl ChannelAudit {
     /// Begins the report on a channel: nothing asked, nothing wrong.
     fn of(channel: &Audited<'_>) -> Self {
+        Self::unanswered(channel.name, channel.head.root())
+    }
+
+    /// Begins the report on a channel that was not asked anything.
+    pub(crate) fn unanswered(channel: &str, root: RootHash) -> Self {
         Self {
-            channel: channel.name.to_owned(),
-            root: channel.head.root(),
+            channel: channel.to_owned(),
+            root,
             strata: Vec::new(),
             bytes_received: 0,
             result: AuditResult::Intact,
             detail: None,
             damaged: Vec::new(),
+        }
+    }
+
+    /// Reports on a channel that could not be asked.
+    pub(crate) fn unreachable(channel: &str, root: RootHash, error: &ServiceError) -> Self {
+        Self {
+            result: result_of(error),
+            detail: Some(error.to_string()),
+            ..Self::unanswered(channel, root)
         }
     }
 
@@ -381,14 +395,20 @@ fn is_lapsed(channel: &Audited<'_>, asked: &Asked) -> bool {
 
 /// Says what it means that a provider did not answer.
 fn unanswered(channel: &Audited<'_>, error: &ServiceError) -> (AuditResult, String) {
-    let result = match error {
+    if matches!(error, ServiceError::NotHeld { .. }) {
+        return not_shown(channel, error);
+    }
+    (result_of(error), error.to_string())
+}
+
+fn result_of(error: &ServiceError) -> AuditResult {
+    match error {
         ServiceError::Busy(_) => AuditResult::Slow,
         ServiceError::Offline { .. } | ServiceError::Unavailable { .. } => AuditResult::Offline,
-        ServiceError::NotHeld { .. } => return not_shown(channel, error),
+        ServiceError::NotHeld { .. } => AuditResult::Missing,
         ServiceError::Damaged { .. } => AuditResult::Damaged,
         _ => AuditResult::Refused,
-    };
-    (result, error.to_string())
+    }
 }
 
 /// A provider that does not know the root it acknowledged shows an older one, or lost the head.

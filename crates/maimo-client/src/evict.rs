@@ -118,7 +118,7 @@ pub fn put_back(intents: &mut impl Intents) -> Result<Vec<(PathBuf, PathBuf)>, C
 /// That intents cannot be written, or that it was cancelled: what was not deleted is at its name then.
 pub fn delete(
     candidates: &[Candidate],
-    tag: [u8; 8],
+    tag: [u8; 16],
     intents: &mut impl Intents,
     control: &Control,
 ) -> Result<Deleted, ClientError> {
@@ -206,9 +206,9 @@ impl From<rustix::io::Errno> for Kept {
     }
 }
 
-fn intent(candidate: &Candidate, tag: [u8; 8], n: usize) -> Intent {
-    let tag = u64::from_le_bytes(tag);
-    let aside = format!("{ASIDE_PREFIX}{tag:016x}-{n:x}");
+fn intent(candidate: &Candidate, tag: [u8; 16], n: usize) -> Intent {
+    let tag = u128::from_le_bytes(tag);
+    let aside = format!("{ASIDE_PREFIX}{tag:032x}-{n:x}");
     Intent {
         path: candidate.path.clone(),
         aside: candidate.path.with_file_name(aside),
@@ -374,7 +374,7 @@ mod tests {
 
     fn delete_all(candidates: &[Candidate]) -> (Deleted, Kept) {
         let mut intents = Kept::default();
-        let deleted = delete(candidates, [7; 8], &mut intents, &Control::default()).unwrap();
+        let deleted = delete(candidates, [7; 16], &mut intents, &Control::default()).unwrap();
         (deleted, intents)
     }
 
@@ -463,7 +463,7 @@ mod tests {
                     changed: FileTime::default(),
                 },
             };
-            intent(&wanted, [1; 8], n)
+            intent(&wanted, [1; 16], n)
         };
         let mut intents = Kept((0..3).map(aside).collect());
         // `a` was set aside, `b` too and a new file took its name, `c` was not touched yet.
@@ -489,7 +489,7 @@ mod tests {
         let control = Control::default();
         control.cancel();
         let mut intents = Kept::default();
-        let outcome = delete(&[candidate(&path)], [7; 8], &mut intents, &control);
+        let outcome = delete(&[candidate(&path)], [7; 16], &mut intents, &control);
         assert!(matches!(outcome, Err(ClientError::Cancelled(_))));
         assert!(path.exists());
         assert_eq!(intents.0, []);

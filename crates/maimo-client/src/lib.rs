@@ -3,6 +3,7 @@
 //! It reaches providers through [`maimo_net`]'s service trait alone, and never links one.
 
 pub mod audit;
+pub mod browse;
 pub mod catalog;
 #[allow(dead_code, reason = "the operations that use the rest land one by one")]
 mod catch_up;
@@ -11,6 +12,8 @@ pub mod client;
 pub mod clock;
 #[allow(dead_code, reason = "the operations that use the rest land one by one")]
 mod commit;
+#[allow(dead_code, reason = "the operations that use the rest land one by one")]
+mod delete_local;
 pub mod dump;
 #[allow(dead_code, reason = "the operations that use the rest land one by one")]
 mod engine;
@@ -28,8 +31,10 @@ mod node_state;
 pub mod pipeline;
 pub mod possession;
 pub mod progress;
+pub mod prune;
 mod random;
 pub mod retrieve;
+pub mod revise;
 pub mod session;
 #[allow(dead_code, reason = "the operations that use the rest land one by one")]
 mod spool;
@@ -38,3 +43,4 @@ pub mod status;
 pub mod store;
 #[allow(dead_code, reason = "the operations that use the rest land one by one")]
 mod sync;
+pub mod verify;

@@ -233,7 +233,7 @@ impl Engine {
     }
 
     /// Gathers the nodes of inventories, level by level: what is kept from disk, the rest in as few calls as can be.
-    fn nodes(
+    pub(crate) fn nodes(
         &self,
         channel: &OpenChannel,
         references: &[InventoryRef],

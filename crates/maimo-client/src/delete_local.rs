@@ -1,0 +1,352 @@
+//! `--delete-local`: from files that were stored to files that are only at the provider, in the order that loses nothing.
+//!
+//! ```text
+//! choose: present, regular, as this machine last saw them -> possession of all their groups, of the vital packs and the commit, on every channel
+//!         -> commit "evicted" -> evict::delete
+//! ```
+//!
+//! Invariant: a file goes only if every channel of the layout has proven to hold all it takes to give it back, and has acknowledged the commit that says
+//! it was evicted.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    path::{Path, PathBuf},
+};
+
+use maimo_core::{id::ChannelId, live_map::LiveMap, reference::ObjectRef};
+use maimo_net::service::WhichHead;
+use maimo_vault::{
+    journal::{
+        content::Content,
+        record::{PathEvent, Record},
+        state::Presence,
+    },
+    name::PackNumber,
+    path::StorePath,
+};
+
+use crate::{
+    browse::{ListRequest, WhichSource, to_path},
+    client::PHRASE_VERIFIED,
+    engine::Engine,
+    error::ClientError,
+    evict::{Candidate, Deleted, Intent, Intents, delete, put_back},
+    node_state::NodeState,
+    possession::{ProveError, Token, Unproven, prove, prove_held_bytes},
+    progress::{Control, Event, Phase},
+    random,
+    session::OpenChannel,
+};
+
+/// How many files go through one commit: bounds memory and what a crash makes to be proven again.
+const FILES_AT_ONCE: usize = 16 * 1024;
+
+/// Digests worked out when packs were sealed, by channel and pack.
+pub(crate) type Tokens = HashMap<ChannelId, BTreeMap<ObjectRef, Token>>;
+
+/// A file that is to go, and what it takes to give it back.
+struct Chosen {
+    stored: StorePath,
+    candidate: Candidate,
+    packs: BTreeSet<PackNumber>,
+}
+
+impl Engine {
+    /// Refuses a deletion that is not to be had, before anything is read.
+    pub(crate) fn check_delete_local(&self, single_copy: bool) -> Result<(), ClientError> {
+        if !self.node.flag(PHRASE_VERIFIED)? {
+            return Err(ClientError::Input {
+                message: "the 24 words were never checked, and without them nothing comes back once this machine is lost".to_owned(),
+                hint: Some("run `maimo verify-phrase` once, then again"),
+            });
+        }
+        if self.layout()?.len() < 2 && !single_copy {
+            return Err(ClientError::Input {
+                message: "the provider would have the only copy".to_owned(),
+                hint: Some("say `--single-copy` if that is meant"),
+            });
+        }
+        Ok(())
+    }
+
+    /// Gives files that an interrupted deletion left aside their names back. To be called before any scan.
+    pub(crate) fn put_back_local(&mut self, control: &Control) -> Result<(), ClientError> {
+        for (path, now) in put_back(&mut self.node)? {
+            control.tell(Event::Notice(format!(
+                "{} had been set aside and its name was taken since: it is now {}",
+                path.display(),
+                now.display()
+            )));
+        }
+        Ok(())
+    }
+
+    /// Deletes the local copies of all stored files below `paths` that are as they were stored.
+    pub(crate) fn delete_local(
+        &mut self,
+        paths: &[PathBuf],
+        mut tokens: Tokens,
+        control: &Control,
+    ) -> Result<Deleted, ClientError> {
+        let chosen = self.choose(paths)?;
+        let mut deleted = Deleted::default();
+        let mut vital_proven = false;
+        for some in chosen.chunks(FILES_AT_ONCE) {
+            control.check()?;
+            control.tell(Event::Phase(Phase::Proving));
+            if !vital_proven {
+                self.prove_vital(control)?;
+                vital_proven = true;
+            }
+            let lost = self.prove_data(some, &mut tokens, control)?;
+            let (lacking, proven): (Vec<&Chosen>, Vec<&Chosen>) = some
+                .iter()
+                .partition(|file| file.packs.iter().any(|pack| lost.contains(pack)));
+            for file in lacking {
+                let message = "not deleted: the provider could not prove that it holds it";
+                let path = file.candidate.path.clone();
+                control.tell(Event::Trouble {
+                    path: path.clone(),
+                    message: message.to_owned(),
+                });
+                deleted.kept.push((path, message.to_owned()));
+            }
+            let gone = self.delete_proven(&proven, control)?;
+            deleted.files += gone.files;
+            deleted.bytes += gone.bytes;
+            deleted.kept.extend(gone.kept);
+        }
+        Ok(deleted)
+    }
+
+    /// Returns the files below `paths` that are there as this machine last saw them, as far as the catalog can tell.
+    fn choose(&self, paths: &[PathBuf]) -> Result<Vec<Chosen>, ClientError> {
+        let reader = self.catalog.reader()?;
+        let source = self.node.source();
+        let patterns = paths
+            .iter()
+            .map(|path| absolute(path))
+            .collect::<Result<_, _>>()?;
+        let request = ListRequest {
+            patterns,
+            all: false,
+            at: None,
+            source: WhichSource::Own,
+        };
+        let filter = self.filter(&reader, &request)?;
+        let mut chosen = Vec::new();
+        for listed in reader.list(&filter)? {
+            let revision = listed.revision;
+            let Content::Regular { size, blake3, .. } = &revision.content else {
+                continue;
+            };
+            if listed.presence != Presence::Present {
+                continue;
+            }
+            let known = reader.known(source, &revision.path)?;
+            let Some(local) = known.and_then(|known| known.local) else {
+                continue;
+            };
+            chosen.push(Chosen {
+                candidate: Candidate {
+                    path: to_path(&revision.path),
+                    size: *size,
+                    modified: revision.metadata.modified,
+                    blake3: *blake3,
+                    local,
+                },
+                packs: reader.packs_of(&revision.content)?,
+                stored: revision.path,
+            });
+        }
+        Ok(chosen)
+    }
+
+    /// Has every channel prove all vital packs and the commit.
+    fn prove_vital(&mut self, control: &Control) -> Result<(), ClientError> {
+        for channel in self.channels()? {
+            if self.view(channel.id).is_none() {
+                self.read_channel(&channel)?;
+            }
+            let Some(view) = self.view(channel.id) else {
+                continue;
+            };
+            let wanted: BTreeMap<ObjectRef, LiveMap> = view
+                .vital
+                .entries()
+                .map(|entry| (*entry.pack(), entry.live().clone()))
+                .collect();
+            let sequence = view.sequence();
+            let commit = view.head.as_ref().map(|head| head.head().commit);
+            let held: Option<Vec<(ObjectRef, Vec<u8>)>> = wanted
+                .keys()
+                .map(|pack| Some((*pack, self.journal.get(pack)?)))
+                .collect();
+            let by_digest = match held {
+                Some(held) => prove_held_bytes(&*channel.session, &held, &mut random::system())
+                    .map_err(|source| channel.failed(source))?,
+                None => false,
+            };
+            if !by_digest {
+                let none = &mut BTreeMap::new();
+                let unproven = prove(&*channel.session, &wanted, none, control)
+                    .map_err(|error| failed(&channel, error))?;
+                if !unproven.packs.is_empty() {
+                    return Err(channel.wrong("the journal"));
+                }
+            }
+            let shown = channel.call(channel.session.head(WhichHead::Sequence(sequence)))?;
+            let shown = shown.and_then(|shown| shown.commit).unwrap_or_default();
+            if commit.is_none_or(|commit| !commit.names(&shown)) {
+                return Err(channel.wrong("the commit"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Has every channel prove all groups that hold the files' bytes. Returns the packs of which one did not.
+    fn prove_data(
+        &mut self,
+        files: &[Chosen],
+        tokens: &mut Tokens,
+        control: &Control,
+    ) -> Result<BTreeSet<PackNumber>, ClientError> {
+        let channels = self.channels()?;
+        let reader = self.catalog.reader()?;
+        let tail: BTreeSet<PackNumber> = self
+            .catalog
+            .position()?
+            .tail
+            .iter()
+            .map(|tail| tail.piece.number())
+            .collect();
+        let numbers: BTreeSet<PackNumber> = files
+            .iter()
+            .flat_map(|file| file.packs.iter().copied())
+            // Those ride in the commit, which is proven whole.
+            .filter(|number| !tail.contains(number))
+            .collect();
+        let mut lost = BTreeSet::new();
+        for channel in &channels {
+            if self.view(channel.id).is_none() {
+                self.read_channel(channel)?;
+            }
+            let mut wanted: BTreeMap<ObjectRef, LiveMap> = BTreeMap::new();
+            let mut number_of: BTreeMap<ObjectRef, PackNumber> = BTreeMap::new();
+            for number in &numbers {
+                let pack = reader.pack(*number, channel.id)?;
+                let live = pack.and_then(|pack| {
+                    let view = self.view(channel.id)?;
+                    Some((pack, view.live(&pack)?.clone()))
+                });
+                // All that lives of the packs: what of them the files need is among it.
+                match live {
+                    Some((pack, live)) => {
+                        wanted.insert(pack, live);
+                        number_of.insert(pack, *number);
+                    }
+                    None => {
+                        lost.insert(*number);
+                    }
+                }
+            }
+            let known = tokens.entry(channel.id).or_default();
+            let Unproven { packs } = prove(&*channel.session, &wanted, known, control)
+                .map_err(|error| failed(channel, error))?;
+            lost.extend(packs.keys().filter_map(|pack| number_of.get(pack)));
+        }
+        Ok(lost)
+    }
+
+    /// Commits that the files are evicted, then deletes them.
+    fn delete_proven(
+        &mut self,
+        files: &[&Chosen],
+        control: &Control,
+    ) -> Result<Deleted, ClientError> {
+        if files.is_empty() {
+            return Ok(Deleted::default());
+        }
+        let source = self.node.source();
+        let evicted = |file: &&Chosen| Record::Path {
+            source,
+            path: file.stored.clone(),
+            event: PathEvent::Evicted,
+        };
+        let records: Vec<Record> = files.iter().map(evicted).collect();
+        self.commit_records(&records, control)?;
+        let candidates: Vec<Candidate> = files.iter().map(|file| file.candidate.clone()).collect();
+        delete(&candidates, random::id(), &mut self.node, control)
+    }
+}
+
+impl Intents for NodeState {
+    fn left(&self) -> Result<Vec<Intent>, ClientError> {
+        let read = || -> rusqlite::Result<Vec<Vec<u8>>> {
+            let sql = "SELECT body FROM intent ORDER BY id";
+            let mut statement = self.db().prepare_cached(sql)?;
+            let rows = statement.query_map([], |row| row.get(0))?;
+            rows.collect()
+        };
+        let bodies = read().map_err(database)?;
+        bodies.iter().map(|body| parse_intent(body)).collect()
+    }
+
+    fn replace(&mut self, intents: &[Intent]) -> Result<(), ClientError> {
+        self.write(|tx| {
+            tx.execute("DELETE FROM intent", [])?;
+            let mut insert = tx.prepare_cached("INSERT INTO intent (body) VALUES (?1)")?;
+            for intent in intents {
+                insert.execute([encode_intent(intent)])?;
+            }
+            Ok(())
+        })
+    }
+}
+
+/// Two paths, a zero byte between them: the one byte that no path has.
+fn encode_intent(intent: &Intent) -> Vec<u8> {
+    use std::os::unix::ffi::OsStrExt;
+
+    let mut body = intent.path.as_os_str().as_bytes().to_vec();
+    body.push(0);
+    body.extend_from_slice(intent.aside.as_os_str().as_bytes());
+    body
+}
+
+fn parse_intent(body: &[u8]) -> Result<Intent, ClientError> {
+    use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
+
+    let torn = || ClientError::Corrupt("a file set aside was not written down whole".to_owned());
+    let at = body.iter().position(|byte| *byte == 0).ok_or_else(torn)?;
+    let (path, aside) = body.split_at(at);
+    let path_of = |bytes: &[u8]| PathBuf::from(OsStr::from_bytes(bytes));
+    Ok(Intent {
+        path: path_of(path),
+        aside: path_of(aside.get(1..).ok_or_else(torn)?),
+    })
+}
+
+fn absolute(path: &Path) -> Result<String, ClientError> {
+    let path = to_path(&crate::browse::from_path(path)?);
+    path.into_os_string()
+        .into_string()
+        .map_err(|name| ClientError::Input {
+            message: format!("{} is not text", name.display()),
+            hint: Some("name a folder above it"),
+        })
+}
+
+fn failed(channel: &OpenChannel, error: ProveError) -> ClientError {
+    match error {
+        ProveError::Service(source) => channel.failed(source),
+        ProveError::Cancelled(cancelled) => cancelled.into(),
+    }
+}
+
+fn database(source: rusqlite::Error) -> ClientError {
+    ClientError::Database {
+        file: "node's state file",
+        source,
+    }
+}
