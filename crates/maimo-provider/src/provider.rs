@@ -193,19 +193,23 @@ impl Provider {
             volumes.add(Path::new(FOLDER_VOLUME), volume, capacity)?;
         }
         let volumes = Arc::new(volumes);
-        let (ledger, instance) = rebuild::open(home, &volumes)?;
+        let opened = rebuild::open(home, &volumes)?;
         let provider = Self {
             inner: Arc::new(Inner {
                 keys,
-                committer: Committer::new(Box::new(ledger), Arc::clone(&volumes)),
+                committer: Committer::new(Box::new(opened.ledger), Arc::clone(&volumes)),
                 volumes,
                 readers: Readers::new(home.join(LEDGER)),
-                instance,
+                instance: opened.instance,
                 coming: Mutex::default(),
                 files: RwLock::default(),
                 _lock: lock,
             }),
         };
+        for log in opened.lost {
+            let run = move |batch: &mut Batch<'_>| rebuild::log_again(batch, log);
+            provider.inner.committer.run(run)?;
+        }
         // What came due while nobody looked. A disk that cannot take it now takes it at the next start.
         let _ = provider.inner.sweep(now());
         Ok(provider)

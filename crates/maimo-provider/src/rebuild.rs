@@ -5,7 +5,8 @@
 //!   anything else ------------------> all rows anew, from the logs and the packs' files
 //! ```
 //!
-//! The logs and files win: where the ledger knows an entry that its log does not have, the ledger is what is wrong.
+//! After a crash the log is never behind what anybody was told, so it wins. Where an entry that the ledger took from its log is damaged or cut off
+//! there, the disk lost it: then the ledger, if it holds together, is the last to know, and its newest heads are written to the log again.
 
 use std::{collections::BTreeSet, fs, io, path::Path};
 
@@ -13,6 +14,7 @@ use maimo_core::{
     clock::Timestamp,
     codec::{ObjectType, Prelude, Reader},
     custody::{Extent, HeldPack, Hold, PackClass, Terms},
+    head_move::HeadMove,
     id::ChannelId,
     live_map::LiveMap,
     receipt::LedgerInstance,
@@ -21,11 +23,12 @@ use maimo_core::{
 
 use crate::{
     error::ProviderError,
+    group_commit::{Batch, Durability},
     ledger::{
         Ledger, LedgerError, Mark, PackRow, Rows, changes, entry::Change, sqlite::SqliteLedger,
     },
     provider::{ENDLESS_CAP, LEDGER, now, random},
-    volume::{OwnedEntry, Replayed, StoredPack, Volume, VolumeError},
+    volume::{OwnedEntry, Replayed, StoredPack, Volume, VolumeError, VolumeId},
     volumes::Volumes,
 };
 
@@ -36,11 +39,16 @@ const NEW: LedgerError = LedgerError::Damaged {
     what: "it was never finished",
 };
 
+/// A ledger that is open.
+pub(crate) struct Opened {
+    pub(crate) ledger: SqliteLedger,
+    pub(crate) instance: LedgerInstance,
+    /// The volumes whose logs have lost what the ledger still knows.
+    pub(crate) lost: Vec<VolumeId>,
+}
+
 /// Opens the ledger of a provider, and makes it anew if it has to be.
-pub(crate) fn open(
-    home: &Path,
-    volumes: &Volumes,
-) -> Result<(SqliteLedger, LedgerInstance), ProviderError> {
+pub(crate) fn open(home: &Path, volumes: &Volumes) -> Result<Opened, ProviderError> {
     let path = home.join(LEDGER);
     let found = if path.exists() {
         as_it_is(&path, volumes)
@@ -60,23 +68,27 @@ pub(crate) fn open(
     anew(&path, volumes)
 }
 
-fn as_it_is(
-    path: &Path,
-    volumes: &Volumes,
-) -> Result<(SqliteLedger, LedgerInstance), ProviderError> {
+fn as_it_is(path: &Path, volumes: &Volumes) -> Result<Opened, ProviderError> {
     let mut ledger = SqliteLedger::open(path)?;
     ledger.check()?;
     let mut instance = None;
+    let mut lost = Vec::new();
     ledger.transact(&mut |rows| {
         let found = rows.meta(INSTANCE)?.ok_or(NEW)?;
         let found = <[u8; 16]>::try_from(found.as_slice()).map_err(|_| NEW)?;
         instance = Some(LedgerInstance(found));
         for volume in volumes.all_mounted() {
-            catch_up(rows, &volume)?;
+            if catch_up(rows, &volume)? == Log::Lost {
+                lost.push(volume.id());
+            }
         }
         check_totals(rows)
     })?;
-    Ok((ledger, instance.ok_or(NEW)?))
+    Ok(Opened {
+        ledger,
+        instance: instance.ok_or(NEW)?,
+        lost,
+    })
 }
 
 /// Returns an error unless what is charged is what the rows add up to.
@@ -93,18 +105,28 @@ fn check_totals(rows: &dyn Rows) -> Result<(), LedgerError> {
     Ok(())
 }
 
+/// Whether a log has what the ledger took from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Log {
+    Whole,
+    Lost,
+}
+
 /// Replays what a log has after the ledger's mark.
-fn catch_up(rows: &dyn Rows, volume: &Volume) -> Result<(), LedgerError> {
+fn catch_up(rows: &dyn Rows, volume: &Volume) -> Result<Log, LedgerError> {
     const OTHER_LOG: LedgerError = LedgerError::Damaged {
         what: "the log does not have what the ledger took from it",
     };
     let mark = rows.mark(volume.id())?;
     let mut replay = volume.log().replay(mark.map(|mark| mark.position));
+    let mut log = Log::Whole;
     if let Some(mark) = mark {
         match replay.next() {
             Some(Ok(Replayed::Entry(entry))) if mark_of(&entry) == mark => {}
+            // Sound, and another: an old image was put back and went on.
+            Some(Ok(Replayed::Entry(_))) => return Err(OTHER_LOG),
             Some(Err(error)) => return Err(error.into()),
-            _ => return Err(OTHER_LOG),
+            Some(Ok(Replayed::Damaged { .. })) | None => log = Log::Lost,
         }
     }
     let mut last = None;
@@ -120,11 +142,50 @@ fn catch_up(rows: &dyn Rows, volume: &Volume) -> Result<(), LedgerError> {
     if let Some(mark) = last {
         rows.put_mark(volume.id(), &mark)?;
     }
+    Ok(log)
+}
+
+/// Writes to a log again what the ledger knows of its channels: who they are and their newest heads. Packs say themselves that they are there.
+pub(crate) fn log_again(batch: &mut Batch<'_>, log: VolumeId) -> Result<(), LedgerError> {
+    for channel in batch.rows.channels()? {
+        let Some(row) = batch.rows.channel(&channel)?.filter(|row| row.log == log) else {
+            continue;
+        };
+        let mut list = vec![(
+            Change::Registered {
+                client: row.client(),
+                label: row.label.clone(),
+                terms: row.terms,
+            },
+            row.registered,
+        )];
+        if let Some(newest) = changes::newest(batch.rows, &row)? {
+            for node in batch.rows.nodes(row.number)? {
+                if node.hold == Hold::Live
+                    && let Some((bytes, _)) = batch.rows.node(row.number, &node.reference)?
+                {
+                    list.push((Change::NodePut { bytes }, newest.row.admitted));
+                }
+            }
+            let mut ancestry = Vec::new();
+            row.state.ancestry.encode(&mut ancestry);
+            let request = HeadMove {
+                head: newest.signed,
+                commit: newest.commit.unwrap_or_default(),
+                ..HeadMove::default()
+            };
+            let request = request.encode();
+            list.push((Change::HeadMoved { ancestry, request }, newest.row.admitted));
+        }
+        for (change, at) in list {
+            batch.record(log, channel, &change, at, Durability::Synced);
+        }
+    }
     Ok(())
 }
 
 /// Makes all rows from the logs and the files.
-fn anew(path: &Path, volumes: &Volumes) -> Result<(SqliteLedger, LedgerInstance), ProviderError> {
+fn anew(path: &Path, volumes: &Volumes) -> Result<Opened, ProviderError> {
     let instance = LedgerInstance(random()?);
     let mut ledger = SqliteLedger::open(path)?;
     // One transaction: half a ledger must not be taken for one.
@@ -143,7 +204,12 @@ fn anew(path: &Path, volumes: &Volumes) -> Result<(SqliteLedger, LedgerInstance)
         }
         rows.put_meta(INSTANCE, &instance.0)
     })?;
-    Ok((ledger, instance))
+    let lost = Vec::new();
+    Ok(Opened {
+        ledger,
+        instance,
+        lost,
+    })
 }
 
 /// Replays a whole log. Channels of which something is lost are added to `torn`: of these, what does not follow is salvaged.

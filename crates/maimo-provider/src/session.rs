@@ -413,4 +413,6 @@ fn not_allowed(error: impl std::error::Error) -> ServiceError {
 }
 
 #[cfg(test)]
+mod histories;
+#[cfg(test)]
 mod tests;

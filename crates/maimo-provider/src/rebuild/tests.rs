@@ -161,6 +161,46 @@ fn a_channel_goes_on_after_a_stretch_of_its_log_is_lost() {
     assert_eq!(dump(&open(folder.path())), after);
 }
 
+/// The last entry is damaged, or the log is cut: whoever was told of the head must find it again.
+#[test]
+fn what_a_log_has_lost_and_the_ledger_knows_is_written_to_the_log_again() {
+    for is_cut in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let provider = open(folder.path());
+        let (mut client, packs) = history(&provider);
+        client.move_head(&provider).unwrap();
+        let before = dump(&provider);
+        close(provider, &mut client, folder.path());
+        let log = folder.path().join("volume/log");
+        let segment = fs::read_dir(log).unwrap().next().unwrap().unwrap().path();
+        let mut bytes = fs::read(&segment).unwrap();
+        let last = TestClient::commit(client.sequence);
+        let at = bytes
+            .windows(900)
+            .position(|window| window == last)
+            .unwrap();
+        if is_cut {
+            bytes.truncate(at);
+        } else {
+            bytes[at] ^= 1;
+        }
+        fs::write(&segment, bytes).unwrap();
+        let provider = open(folder.path());
+        assert_eq!(dump(&provider), before, "cut: {is_cut}");
+        client.reconnect(&provider);
+        close(provider, &mut client, folder.path());
+
+        for path in ledger_files(folder.path()) {
+            let _ = fs::remove_file(path);
+        }
+        let provider = open(folder.path());
+        dump(&provider);
+        client.reconnect(&provider);
+        client.name_all(ObjectRef::of(&packs[2]), PackClass::Data);
+        client.move_head(&provider).unwrap();
+    }
+}
+
 #[test]
 fn a_ledger_behind_its_log_catches_up() {
     let folder = tempfile::tempdir().unwrap();
