@@ -209,7 +209,7 @@ impl Client {
         self.engine.catalog.index_names()?;
         let reader = self.engine.catalog.reader()?;
         let sources = reader.sources()?;
-        let source = self.engine.source_of(&sources, source)?;
+        let source = self.engine.source_meant(&sources, source)?;
         let found = reader.find(glob, source)?;
         Ok(found
             .iter()
@@ -300,7 +300,7 @@ impl Client {
         for (id, label) in &sources {
             if self
                 .engine
-                .source_of(&sources, source)?
+                .source_meant(&sources, source)?
                 .is_some_and(|of| of != *id)
             {
                 continue;
@@ -334,7 +334,7 @@ impl Engine {
         request: &ListRequest,
     ) -> Result<Filter, ClientError> {
         let sources = reader.sources()?;
-        let source = self.source_of(&sources, &request.source)?;
+        let source = self.source_meant(&sources, &request.source)?;
         let patterns: Result<Vec<Pattern>, CatalogError> = request
             .patterns
             .iter()
@@ -352,7 +352,7 @@ impl Engine {
     }
 
     /// Returns the machine that is meant; none where all are.
-    pub(crate) fn source_of(
+    pub(crate) fn source_meant(
         &self,
         sources: &[(SourceId, String)],
         which: &WhichSource,

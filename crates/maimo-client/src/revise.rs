@@ -144,7 +144,7 @@ impl Client {
         let stored = from_path(&path)?;
         let reader = self.engine.catalog.reader()?;
         let sources = reader.sources()?;
-        let source = self.engine.source_of(&sources, &request.source)?;
+        let source = self.engine.source_meant(&sources, &request.source)?;
         let source = source.unwrap_or_else(|| self.engine.node.source());
         let history = reader.history(source, &stored)?;
         if history.is_empty() {
