@@ -6,9 +6,12 @@ mod config;
 mod init;
 mod man;
 mod paths;
+mod provider;
 mod root;
+mod scrub;
 mod status;
 mod verify_phrase;
+mod volume;
 
 use clap::Subcommand;
 
@@ -28,6 +31,11 @@ pub(crate) enum Command {
     Root(root::Args),
     VerifyPhrase(verify_phrase::Args),
     #[command(subcommand)]
+    Volume(volume::Command),
+    Scrub(scrub::Args),
+    #[command(subcommand)]
+    Provider(provider::Command),
+    #[command(subcommand)]
     Config(config::Command),
     Completions(completions::Args),
     Man(man::Args),
@@ -41,6 +49,9 @@ pub(crate) fn run(command: &Command, ctx: &Context) -> Outcome {
         Command::Channel(command) => channel::run(command, ctx),
         Command::Root(args) => root::run(args, ctx),
         Command::VerifyPhrase(args) => verify_phrase::run(args, ctx),
+        Command::Volume(command) => volume::run(command, ctx),
+        Command::Scrub(args) => scrub::run(args, ctx),
+        Command::Provider(command) => provider::run(command, ctx),
         Command::Config(command) => Ok(config::run(command, ctx)),
         Command::Completions(args) => Ok(completions::run(args)),
         Command::Man(args) => man::run(args),

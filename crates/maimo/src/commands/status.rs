@@ -7,13 +7,19 @@ use std::{
 };
 
 use maimo_client::status::{RootReport, StatusReport};
+use maimo_provider::provider::Provider;
 use serde::Serialize;
 
-use super::{Outcome, channel::shown_root};
+use super::{
+    Outcome,
+    channel::shown_root,
+    volume::{VolumeState, VolumeStatus, VolumeView, write_volumes},
+};
 use crate::{
     context::Context,
+    error::Exit,
     quantity::{Count, Size},
-    ui::{Page, Report},
+    ui::{Page, Report, shown_path},
 };
 
 /// Show this node: its store, channels, volumes, and what needs attention
@@ -22,16 +28,28 @@ pub(crate) struct Args {}
 
 /// Gathers it.
 pub(crate) fn run(_args: &Args, ctx: &Context) -> Outcome {
-    let client = Some(ctx.client()?.status()?);
+    let volumes = if Provider::exists(&ctx.places.provider) {
+        ctx.provider()?.volumes()?
+    } else {
+        Vec::new()
+    };
+    let client = match ctx.client() {
+        Ok(client) => Some(client.status()?),
+        // A node that only stores for others.
+        Err(error) if error.exit() == Exit::NoNode && !volumes.is_empty() => None,
+        Err(error) => return Err(error),
+    };
     Ok(Box::new(Status {
         home: ctx.places.home.clone(),
         client,
+        volumes,
     }))
 }
 
 struct Status {
     home: PathBuf,
     client: Option<StatusReport>,
+    volumes: Vec<VolumeStatus>,
 }
 
 #[derive(Serialize)]
@@ -45,6 +63,7 @@ struct StatusView<'a> {
     bytes_evicted: Option<u64>,
     revisions: Option<u64>,
     channels: Vec<ChannelView<'a>>,
+    volumes: Vec<VolumeView<'a>>,
     attention: Vec<String>,
 }
 
@@ -83,6 +102,20 @@ impl Status {
                     .push("the 24 words were never verified: `maimo verify-phrase`".to_owned());
             }
         }
+        for volume in &self.volumes {
+            let path = shown_path(&volume.path);
+            match volume.state {
+                VolumeState::Ready | VolumeState::Draining => {}
+                VolumeState::Unavailable => {
+                    attention.push(format!("volume {path} is not there; is its disk mounted?"));
+                }
+                _ => {
+                    attention.push(format!(
+                        "volume {path} failed to keep what it was given: check its disk"
+                    ));
+                }
+            }
+        }
         attention
     }
 }
@@ -114,6 +147,10 @@ impl Report for Status {
                 }
             }
         }
+        if !self.volumes.is_empty() {
+            writeln!(page, "\nvolumes")?;
+            write_volumes(page, &self.volumes)?;
+        }
         let attention = self.attention();
         if !attention.is_empty() {
             writeln!(page, "\nneeds attention")?;
@@ -138,6 +175,7 @@ impl Report for Status {
             bytes_evicted: totals.map(|totals| totals.bytes_evicted),
             revisions: totals.map(|totals| totals.revisions),
             channels: channels.iter().map(ChannelView::of).collect(),
+            volumes: self.volumes.iter().map(VolumeView::of).collect(),
             attention: self.attention(),
         };
         page.json("status", &view)

@@ -10,5 +10,6 @@ mod channel;
 mod configuration;
 mod help;
 mod node;
+mod provider;
 mod support;
 mod usage;
