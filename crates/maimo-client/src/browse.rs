@@ -360,21 +360,27 @@ impl Engine {
         match which {
             WhichSource::Own => Ok(Some(self.node.source())),
             WhichSource::All => Ok(None),
-            WhichSource::Named(label) => {
-                let mut named = sources.iter().filter(|(_, known)| known == label);
-                match (named.next(), named.next()) {
-                    (Some((source, _)), None) => Ok(Some(*source)),
-                    (Some(_), Some(_)) => Err(ClientError::Input {
-                        message: format!("several machines are called {label}"),
-                        hint: Some("list them with `--source all`"),
-                    }),
-                    (None, _) => Err(ClientError::Input {
-                        message: format!("no machine of this store is called {label}"),
-                        hint: Some("`maimo status` names the machines of the store"),
-                    }),
-                }
-            }
+            WhichSource::Named(label) => source_labelled(sources, label).map(Some),
         }
+    }
+}
+
+/// Returns the machine of this label.
+pub(crate) fn source_labelled(
+    sources: &[(SourceId, String)],
+    label: &str,
+) -> Result<SourceId, ClientError> {
+    let mut named = sources.iter().filter(|(_, known)| known == label);
+    match (named.next(), named.next()) {
+        (Some((source, _)), None) => Ok(*source),
+        (Some(_), Some(_)) => Err(ClientError::Input {
+            message: format!("several machines are called {label}"),
+            hint: Some("list them with `--source all`"),
+        }),
+        (None, _) => Err(ClientError::Input {
+            message: format!("no machine of this store is called {label}"),
+            hint: Some("`maimo list --source all` shows the machines of the store"),
+        }),
     }
 }
 

@@ -3,14 +3,13 @@
 use std::{io::Write, path::Path, sync::Arc};
 
 use maimo_net::service::Session;
-use maimo_vault::name::SourceId;
 
 use super::{
     RetrieveOptions, RetrieveReport, StoredTree, retrieve,
     select::{RetrieveRequest, Selection},
 };
 use crate::{
-    catalog::Reader,
+    browse::source_labelled,
     dump::{self, DumpError},
     engine::Engine,
     error::ClientError,
@@ -27,7 +26,10 @@ impl Engine {
         control: &Control,
     ) -> Result<RetrieveReport, ClientError> {
         let reader = self.catalog.reader()?;
-        let source = self.source_of(&reader, request.source.as_deref())?;
+        let source = match &request.source {
+            None => self.node.source(),
+            Some(label) => source_labelled(&reader.sources()?, label)?,
+        };
         let selection = Selection::new(&reader, source, request)?;
         let channels = self.reachable()?;
         let fetch = fetch(&channels, &self.keys);
@@ -67,25 +69,6 @@ impl Engine {
         let fetch = fetch(&channels, &self.keys);
         let packs = CatalogPacks::new(&reader);
         dump::dump(&content, &packs, &fetch, out, control)
-    }
-
-    fn source_of(&self, reader: &Reader, label: Option<&str>) -> Result<SourceId, ClientError> {
-        let Some(label) = label else {
-            return Ok(self.node.source());
-        };
-        let sources = reader.sources()?.into_iter();
-        let mut named = sources.filter(|(_, known)| known == label);
-        match (named.next(), named.next()) {
-            (Some((source, _)), None) => Ok(source),
-            (None, _) => Err(ClientError::Input {
-                message: format!("no machine called {label} is in the store"),
-                hint: Some("run `maimo runs` to see what they are called"),
-            }),
-            (Some(_), Some(_)) => Err(ClientError::Input {
-                message: format!("two machines called {label} are in the store"),
-                hint: None,
-            }),
-        }
     }
 
     /// Returns the layout's channels that answer, the first one first.
