@@ -1,8 +1,8 @@
 //! The ledger: the rows by which a provider knows what it holds and owes.
 //!
 //! It is a *view* of the volumes and their logs, as the catalog is of the journal: a change is in a log before it is here, and the ledger may
-//! be lost at any time. No rule is here either: `maimo_core::custody` decides, [`changes`] calls it and puts the rows that come out of it.
-//! [`Rows`] is one transaction's view of the rows, [`Ledger`] what gives out such transactions: `SQLite` now ([`sqlite`]).
+//! be lost at any time. No rule is here either: `maimo_core::custody` decides, `changes` calls it and puts the rows that come out of it.
+//! `Rows` is one transaction's view of the rows, `Ledger` what gives out such transactions: `SQLite` now (`sqlite`).
 
 use maimo_core::{
     ancestry::NodeHash,

@@ -1,7 +1,7 @@
 //! [`Provider`]: one installation that stores for clients: its keys, its volumes, its ledger.
 //!
 //! A provider is a *home* folder with volumes elsewhere, or a *folder channel*: a folder that is both, keys and all, for one machine at a time. What it does
-//! for clients is in [`crate::session`]; what its owner does is here.
+//! for clients is in [`maimo_net::service::Session`]; what its owner does is here.
 //!
 //! Invariant: one process at a time has a home open, by a lock of the operating system that dies with it.
 

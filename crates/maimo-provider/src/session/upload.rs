@@ -181,10 +181,10 @@ impl ClientSession {
     fn forget(&self, pack: ObjectRef) {
         let mut all = lock(&self.inner.coming);
         let key = (self.channel, pack);
-        // Another caller that waits for it finds that it is held.
+        // The map's and the caller's own; a third is another caller's, who then finds that the pack is held.
         if all
             .get(&key)
-            .is_some_and(|coming| Arc::strong_count(coming) == 1)
+            .is_some_and(|coming| Arc::strong_count(coming) <= 2)
         {
             all.remove(&key);
         }
