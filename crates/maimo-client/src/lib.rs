@@ -35,6 +35,7 @@ pub mod prune;
 mod random;
 pub mod retrieve;
 pub mod revise;
+pub mod scan;
 pub mod session;
 #[allow(dead_code, reason = "the operations that use the rest land one by one")]
 mod spool;

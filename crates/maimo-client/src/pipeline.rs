@@ -6,13 +6,177 @@
 //! Invariant: when a record reaches the sink, every chunk it names is in a pack that was handed over before it, in the piece that ends the
 //! run, or was known.
 
-use std::{num::NonZeroUsize, path::PathBuf, sync::Arc};
+use std::{num::NonZeroUsize, path::PathBuf, sync::Arc, thread};
 
-use maimo_vault::{compress::Level, dictionary::Dictionary, name::SourceId, pack::PackSize};
+use maimo_vault::{
+    chunker::Gear,
+    compress::Level,
+    dictionary::Dictionary,
+    journal::{content::Content, state::Presence},
+    name::SourceId,
+    pack::PackSize,
+};
 
+use crate::{
+    error::ClientError,
+    keys::StoreKeys,
+    progress::{Control, Event, Phase},
+    scan::{
+        compare::{Compare, Step},
+        excludes::Excludes,
+        known::KnownTree,
+        stat::Kind,
+        walk::{Scope, Walk},
+    },
+};
+
+mod budget;
+mod fill;
+mod job;
+mod plan;
+mod read;
+mod roots;
+mod seen;
 mod sink;
+mod train;
+mod work;
 
+use budget::Budget;
+use fill::Filler;
+use job::Job;
+use plan::Planner;
+use seen::Seen;
 pub use sink::{KnownChunks, StoreSink};
+use train::Trainer;
+use work::Shop;
+
+/// How many bytes of files are in memory at most, beside the open pack: what is read and not yet in a pack.
+const IN_FLIGHT_BYTES: usize = 16 * 1024 * 1024;
+/// How many messages may wait for the filler; what bounds them as a rule is the budget.
+const ORDERED_MAX: usize = 4096;
+
+/// Scans and stores: passes to `sink` what the paths of `request` hold that `known` does not.
+///
+/// # Errors
+///
+/// What `sink` and `known` end with, [`ClientError::Input`] for paths or excludes that are none, [`ClientError::Cancelled`]. What cannot be
+/// read does not end the run: it is told, and listed in [`Outcome::troubles`].
+pub fn run(
+    request: &PipelineRequest,
+    keys: &StoreKeys,
+    known: &mut dyn KnownTree,
+    sink: &mut dyn StoreSink,
+    control: &Control,
+) -> Result<Outcome, ClientError> {
+    control.tell(Event::Phase(if request.dry_run {
+        Phase::Scanning
+    } else {
+        Phase::Storing
+    }));
+    let paths = roots::in_order(&request.paths)?;
+    let walk = Walk::new(Scope {
+        excludes: Excludes::new(&request.excludes)?,
+        never: roots::never(&request.leave_out),
+    });
+    let threads = request
+        .threads
+        .or_else(|| thread::available_parallelism().ok());
+    let threads = threads.map_or(1, NonZeroUsize::get);
+    if request.dry_run {
+        return thread::scope(|scope| {
+            let _closing = Closing(&walk);
+            for _ in 0..threads {
+                scope.spawn(|| walk.run());
+            }
+            let mut outcome = Outcome::default();
+            scan(&walk, &paths, known, &mut |step| {
+                outcome.count(step, control);
+                Ok(control.check()?)
+            })?;
+            Ok(outcome)
+        });
+    }
+
+    let gear = Gear::new(&keys.gear);
+    let shop = Shop {
+        keys,
+        gear: &gear,
+        level: request.level,
+        known: sink.known(),
+        seen: Seen::default(),
+        trainer: Trainer::new(request.dictionary.clone()),
+        budget: Budget::new(IN_FLIGHT_BYTES),
+        control,
+        jobs: crossbeam_channel::unbounded(),
+    };
+    let mut filler = Filler::new(&shop, request, sink);
+    thread::scope(|scope| {
+        let _closing = Closing(&walk);
+        for _ in 0..threads {
+            scope.spawn(|| walk.run());
+            scope.spawn(|| shop.work());
+        }
+        let (ordered, made) = crossbeam_channel::bounded(ORDERED_MAX);
+        let planner = scope.spawn(|| {
+            let mut planner = Planner::new(&shop, ordered);
+            scan(&walk, &paths, known, &mut |step| planner.step(step))?;
+            planner.finish()
+        });
+        // Whatever ends the filler, a failure or a panic, the threads must not wait for it.
+        let stopping = Stopping(&shop, threads);
+        let filled = filler.run(&made);
+        if filled.is_err() {
+            shop.budget.end();
+        }
+        drop(made);
+        let planned = planner.join();
+        drop(stopping);
+        filled?;
+        planned.unwrap_or_else(|_| {
+            Err(ClientError::Bug(
+                "the planner of the pipeline ended before its work was done".to_owned(),
+            ))
+        })
+    })?;
+    filler.finish()
+}
+
+fn scan(
+    walk: &Walk,
+    paths: &[PathBuf],
+    known: &mut dyn KnownTree,
+    tell: &mut dyn FnMut(Step) -> Result<(), ClientError>,
+) -> Result<(), ClientError> {
+    let mut compare = Compare::new(walk, known, tell);
+    for path in paths {
+        let root = roots::begin(walk, path);
+        compare.root(&root.folder, root.entry)?;
+    }
+    Ok(())
+}
+
+/// Ends the walk's threads.
+struct Closing<'a>(&'a Walk);
+
+impl Drop for Closing<'_> {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+/// Ends the workers.
+struct Stopping<'a>(&'a Shop<'a>, usize);
+
+impl Drop for Stopping<'_> {
+    fn drop(&mut self) {
+        self.0.budget.end();
+        self.0.trainer.end();
+        for _ in 0..self.1 {
+            // The channel lives as long as the shop.
+            let _ = self.0.jobs.0.send(Job::Stop);
+        }
+    }
+}
 
 /// What a run is to store, and how.
 #[derive(Clone)]
@@ -77,6 +241,43 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// Counts what a dry run finds, as far as can be told without reading.
+    fn count(&mut self, step: Step, control: &Control) {
+        match step {
+            Step::Unmodified => self.files_unmodified += 1,
+            Step::Gone { kind, .. } => self.files_gone += u64::from(kind != Kind::Folder),
+            Step::Trouble { path, message } => {
+                control.tell(Event::Trouble {
+                    path: path.clone(),
+                    message: message.clone(),
+                });
+                self.troubles.push(Trouble { path, message });
+            }
+            Step::Candidate(candidate) if candidate.stat.kind != Kind::Folder => {
+                let found = &candidate.stat;
+                let looks_same = candidate.known.as_ref().is_some_and(|known| {
+                    let size = match known.content {
+                        Content::Regular { size, .. } => Some(size),
+                        _ => None,
+                    };
+                    known.presence != Presence::Removed
+                        && size.is_none_or(|size| size == found.size)
+                        && known.metadata.modified == found.modified
+                        && known.metadata.mode == found.mode
+                });
+                match (&candidate.known, looks_same) {
+                    (_, true) => self.files_unmodified += 1,
+                    (Some(_), false) => self.files_changed += 1,
+                    (None, false) => self.files_new += 1,
+                }
+                if !looks_same && found.kind == Kind::Regular && candidate.link_to.is_none() {
+                    self.bytes_read += found.size;
+                }
+            }
+            Step::Candidate(_) => {}
+        }
+    }
+
     /// Returns how many files the run saw.
     pub const fn files(&self) -> u64 {
         self.files_new + self.files_changed + self.files_unmodified
@@ -90,4 +291,9 @@ pub struct Trouble {
     pub path: PathBuf,
     /// What is the matter, as a clause without a full stop.
     pub message: String,
+}
+
+/// Returns the level that the dictionary of a store which compresses at `level` is prepared for: small chunks are cheap to compress well.
+pub const fn dictionary_level(level: Level) -> Level {
+    level
 }
