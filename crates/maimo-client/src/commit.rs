@@ -82,6 +82,8 @@ pub(crate) struct Change {
     pub(crate) local: HashMap<RecordId, LocalStat>,
     /// The run it belongs to.
     pub(crate) run: Option<RecordId>,
+    /// Records that are written again, stamped as they were.
+    pub(crate) restored: Vec<(Stamp, Record)>,
     /// Segments to be merged, by index; nothing else is changed then.
     pub(crate) merge: Option<Vec<usize>>,
 }
@@ -246,7 +248,13 @@ impl Engine {
             Body::Segments(Vec::new())
         } else {
             let piece = piece.unwrap_or_else(|| Piece::new(self.node.next_pack()));
-            match small(piece, &change.records) {
+            let fitted = if change.restored.is_empty() {
+                small(piece, &change.records)
+            } else {
+                // The tail stamps all it holds alike.
+                Err(piece)
+            };
+            match fitted {
                 Ok(full) => {
                     change.piece = Some(full.clone());
                     Body::Piece(full)
@@ -260,7 +268,8 @@ impl Engine {
                         };
                         (stamp, record.clone())
                     });
-                    let mut stamped: Vec<_> = stamped.collect();
+                    let mut stamped: Vec<_> =
+                        stamped.chain(change.restored.iter().cloned()).collect();
                     stamped.sort_by_key(|(stamp, _)| *stamp);
                     Body::Segments(write_segments(stamped, &self.segment_writer(), &mut sealer))
                 }
@@ -339,7 +348,8 @@ impl Engine {
             Body::Segments(_) => false,
         };
         let exactly = matches!(prepared.change.naming, Naming::Exactly(_));
-        let whole = spills || exactly || prepared.change.merge.is_some();
+        let restores = !prepared.change.restored.is_empty();
+        let whole = spills || exactly || restores || prepared.change.merge.is_some();
         let base = if whole {
             self.replay()?
         } else {
@@ -617,6 +627,7 @@ impl Engine {
             let sequence = next.sequence;
             (Stamp { sequence, id }, record)
         });
+        let own = own.chain(prepared.change.restored.iter().cloned());
         let mut records: Vec<(Stamp, Record)> = own.collect();
         if spills || prepared.change.merge.is_some() {
             let none = BTreeMap::new();

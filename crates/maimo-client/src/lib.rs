@@ -44,4 +44,5 @@ pub mod status;
 pub mod store;
 #[allow(dead_code, reason = "the operations that use the rest land one by one")]
 mod sync;
+pub mod undelete;
 pub mod verify;

@@ -1,0 +1,356 @@
+//! Undoing a prune, or a `remove`, for as long as the provider's grace lasts: the revisions that an earlier head kept are kept again.
+//!
+//! The earlier head's journal says what was kept then. What of it the store no longer knows is written again as it was stamped
+//! ([`maimo_vault::repair`]), what it has dropped is pinned, so that the next prune does not drop it again, and a head names the ranges again. Only
+//! the provider can say whether it still holds them: it refuses a head that names what it has freed.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use maimo_core::{
+    clock::Timestamp,
+    head::SignedHead,
+    live_map::LiveMap,
+    reference::ObjectRef,
+    units::{GROUP_BYTES, groups},
+    verify::{Selection, decode_slice},
+};
+use maimo_net::service::{Read, ShownHead, WhichHead};
+use maimo_vault::{
+    commit::Commit,
+    journal::{
+        batch::{Batch, Stamp},
+        record::Record,
+        state::State,
+    },
+    name::{ChunkRef, PackNumber, RecordId},
+    pack::{HEADER_BYTES, PackKind, PackLayout, PackReader, trailer_range},
+    repair::Repair,
+};
+
+use crate::{
+    client::Client,
+    commit::{Change, Outcome},
+    engine::Engine,
+    error::ClientError,
+    progress::{Control, Event, Phase},
+    session::OpenChannel,
+};
+
+/// What is to be brought back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct UndeleteRequest {
+    /// What was kept at this time, by the provider's clock; unless given, what was kept before the store last let go of anything.
+    pub to: Option<Timestamp>,
+    /// Only says what would be done.
+    pub dry_run: bool,
+}
+
+/// What was brought back.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct UndeleteReport {
+    /// When the head that it is brought back from was admitted; nothing where there is none.
+    pub from: Option<Timestamp>,
+    /// Runs that are kept again, pinned.
+    pub runs: u64,
+    /// Revisions that are kept again, pinned.
+    pub revisions: u64,
+    /// Revisions that cannot be brought back.
+    pub lost: u64,
+    /// Bytes sent.
+    pub bytes_sent: u64,
+    /// The store's sequence afterwards.
+    pub sequence: u64,
+}
+
+/// How many heads back what was let go of is looked for.
+const HEADS_MAX: u64 = 1000;
+
+impl Client {
+    /// Brings back what a prune or a removal let go of, as long as the provider holds it in grace, and pins it.
+    ///
+    /// ```no_run
+    /// # use maimo_client::{client::Client, error::ClientError, progress::Control, undelete::UndeleteRequest};
+    /// # fn undelete(client: &mut Client) -> Result<(), ClientError> {
+    /// let back = client.undelete(UndeleteRequest::default(), &Control::default())?;
+    /// assert_eq!(back.lost, 0);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// That no earlier state is shown any more, that something of it is no longer held, or whatever keeps a commit from being made.
+    pub fn undelete(
+        &mut self,
+        request: UndeleteRequest,
+        control: &Control,
+    ) -> Result<UndeleteReport, ClientError> {
+        self.engine.undelete(request, control)
+    }
+}
+
+/// An earlier state.
+struct Earlier {
+    admitted: Timestamp,
+    records: Vec<(Stamp, Record)>,
+    state: State,
+}
+
+impl Engine {
+    fn undelete(
+        &mut self,
+        request: UndeleteRequest,
+        control: &Control,
+    ) -> Result<UndeleteReport, ClientError> {
+        self.sync(control)?;
+        control.tell(Event::Phase(Phase::Recovering));
+        let first = self.first()?;
+        let Some(earlier) = self.earlier(&first, request.to, control)? else {
+            return Err(ClientError::Input {
+                message: "the provider shows no earlier state of which anything was let go"
+                    .to_owned(),
+                hint: Some("what its grace no longer covers is gone"),
+            });
+        };
+        let base = self.replay()?;
+        let mut layouts: BTreeMap<PackNumber, PackLayout> = BTreeMap::new();
+        let repair = self.plan_undelete(&first, &earlier, &base.state, &mut layouts)?;
+        let mut after = base.state.clone();
+        for (stamp, record) in &repair.restored {
+            after.apply(*stamp, record.clone());
+        }
+        let lost: BTreeSet<RecordId> = repair.lost.iter().copied().collect();
+        let is_back = |id: RecordId| {
+            earlier.state.is_kept(id)
+                && !lost.contains(&id)
+                && !(base.state.knows(id) && base.state.is_kept(id))
+        };
+        let revisions: Vec<RecordId> = earlier
+            .state
+            .kept_revisions()
+            .map(|(id, _)| id)
+            .filter(|id| is_back(*id))
+            .collect();
+        let runs: Vec<RecordId> = earlier
+            .state
+            .runs()
+            .keys()
+            .copied()
+            .filter(|run| earlier.state.end(*run).is_some() && is_back(*run))
+            .collect();
+        let mut report = UndeleteReport {
+            from: Some(earlier.admitted),
+            runs: runs.len() as u64,
+            revisions: revisions.len() as u64,
+            lost: repair.lost.len() as u64,
+            bytes_sent: 0,
+            sequence: base.sequence,
+        };
+        if request.dry_run || (runs.is_empty() && revisions.is_empty()) {
+            return Ok(report);
+        }
+        let pins = runs.iter().chain(&revisions).map(|id| Record::Pin {
+            id: *id,
+            pinned: true,
+        });
+        let records = pins
+            .map(|record| (self.node.next_record(), record))
+            .collect();
+        let change = Change {
+            records,
+            restored: repair.restored,
+            layouts: layouts.into_values().collect(),
+            ..Change::default()
+        };
+        match self.commit(change, control)? {
+            Outcome::Committed(committed) => {
+                report.bytes_sent = committed.sent;
+                report.sequence = committed.sequence;
+                Ok(report)
+            }
+            Outcome::Superseded => Err(ClientError::Input {
+                message: "some of it is no longer held, or another device was faster".to_owned(),
+                hint: Some("try again, or name a later time with `--to`"),
+            }),
+        }
+    }
+
+    /// Plans what is to be written again. What the catalog no longer knows of packs is read from the provider, where it still has it.
+    fn plan_undelete(
+        &self,
+        first: &OpenChannel,
+        earlier: &Earlier,
+        now: &State,
+        layouts: &mut BTreeMap<PackNumber, PackLayout>,
+    ) -> Result<Repair, ClientError> {
+        let reader = self.catalog.reader()?;
+        let mut chunks: HashMap<PackNumber, u32> = HashMap::new();
+        let pack_of = |number| {
+            now.pack(number, first.id)
+                .or_else(|| earlier.state.pack(number, first.id))
+        };
+        let needed: BTreeSet<PackNumber> = earlier
+            .state
+            .kept_revisions()
+            .flat_map(|(_, content)| earlier.state.resolve_all(content.extents()))
+            .flat_map(|chunk| [chunk.pack, now.resolve(chunk).pack])
+            .collect();
+        for number in needed {
+            let Some(pack) = pack_of(number) else {
+                continue;
+            };
+            if let Some(layout) = reader.layout(number)? {
+                chunks.insert(number, count_of(&layout));
+            } else if let Some(layout) = read_layout(first, &pack)? {
+                chunks.insert(number, count_of(&layout));
+                layouts.insert(number, layout);
+            }
+        }
+        let find = |chunk: ChunkRef| {
+            let count = chunks.get(&chunk.pack)?;
+            (chunk.index < *count).then_some(chunk)
+        };
+        Ok(Repair::plan(earlier.records.iter().cloned(), now, find))
+    }
+
+    /// Reads the state that is to be gone back to.
+    fn earlier(
+        &self,
+        first: &OpenChannel,
+        to: Option<Timestamp>,
+        control: &Control,
+    ) -> Result<Option<Earlier>, ClientError> {
+        let Some(view) = self.view(first.id) else {
+            return Ok(None);
+        };
+        let newest = view.sequence();
+        let shown = if let Some(time) = to {
+            first.call(first.session.head(WhichHead::At(time)))?
+        } else {
+            let mut later = view.data.reference().sums().live_blocks;
+            let mut found = None;
+            for sequence in (newest.saturating_sub(HEADS_MAX).max(1)..newest).rev() {
+                control.check()?;
+                let which = WhichHead::Sequence(sequence);
+                let Some(shown) = first.call(first.session.head(which))? else {
+                    break;
+                };
+                let living = head_of(first, &shown)?.head().data.sums().live_blocks;
+                if living > later && shown.commit.is_some() {
+                    found = Some(shown);
+                    break;
+                }
+                later = living;
+            }
+            found
+        };
+        let Some(shown) = shown else {
+            return Ok(None);
+        };
+        let head = head_of(first, &shown)?;
+        // What is shown must be of this store's own past: signed by its key, and before the newest.
+        if head.head().sequence > newest {
+            return Err(first.wrong("an earlier head"));
+        }
+        let sealed = shown.commit.as_ref();
+        let sealed = sealed.filter(|commit| head.head().commit.names(commit));
+        let sealed = sealed.ok_or_else(|| first.wrong("the commit of an earlier head"))?;
+        let commit = Commit::open(sealed, &first.keys.commit)
+            .map_err(|_| first.wrong("a commit that opens"))?;
+        let mut records: Vec<(Stamp, Record)> = Vec::new();
+        for (segment, pack) in &commit.journal {
+            control.check()?;
+            if !self.journal.has(pack) {
+                for bytes in first.fetch_whole(&[*pack])? {
+                    self.journal.put(pack, &bytes)?;
+                }
+            }
+            for batch in self.batches(pack, &first.keys)? {
+                records.extend(batch.into_records(segment.sequence));
+            }
+        }
+        for piece in &commit.tail {
+            let batch = Batch::parse(piece.piece.records())
+                .map_err(|error| ClientError::Corrupt(error.to_string()))?;
+            records.extend(batch.into_records(piece.sequence));
+        }
+        let mut state = State::default();
+        for (stamp, record) in &records {
+            state.apply(*stamp, record.clone());
+        }
+        Ok(Some(Earlier {
+            admitted: shown.admitted,
+            records,
+            state,
+        }))
+    }
+}
+
+fn head_of(first: &OpenChannel, shown: &ShownHead) -> Result<SignedHead, ClientError> {
+    let signers = [first.keys.client.public()];
+    SignedHead::verify(&shown.head, first.id, &signers).map_err(|_| first.wrong("a head"))
+}
+
+fn count_of(layout: &PackLayout) -> u32 {
+    u32::try_from(layout.entries().len()).unwrap_or(u32::MAX)
+}
+
+/// Reads where the chunks of a data pack stand; nothing where the provider no longer has what says so.
+fn read_layout(first: &OpenChannel, pack: &ObjectRef) -> Result<Option<PackLayout>, ClientError> {
+    let wrong = || first.wrong(format!("pack {}", pack.root));
+    let trailer_at = trailer_range(pack.length).map_err(|_| wrong())?;
+    let Some(ends) = read_ranges(first, pack, &[0..HEADER_BYTES as u64, trailer_at])? else {
+        return Ok(None);
+    };
+    let [header, trailer] = &ends[..] else {
+        return Err(wrong());
+    };
+    let key = first.pack_keys(PackKind::Data).pack;
+    let reader = PackReader::new(key, PackKind::Data, pack.length, header).map_err(|_| wrong())?;
+    let trailer = reader.open_trailer(trailer).map_err(|_| wrong())?;
+    let Some(mut table) = read_ranges(first, pack, &[trailer.table_range().clone()])? else {
+        return Ok(None);
+    };
+    let sealed = table.pop().ok_or_else(wrong)?;
+    let opened = reader.open_table(&trailer, sealed).map_err(|_| wrong())?;
+    Ok(Some(opened.layout))
+}
+
+/// Reads byte ranges of a pack, verified; nothing where the provider does not hold them.
+fn read_ranges(
+    first: &OpenChannel,
+    pack: &ObjectRef,
+    ranges: &[core::ops::Range<u64>],
+) -> Result<Option<Vec<Vec<u8>>>, ClientError> {
+    use maimo_net::service::ServiceError;
+
+    let wrong = || first.wrong(format!("pack {}", pack.root));
+    let group = |at: u64| u32::try_from(at / GROUP_BYTES).unwrap_or(u32::MAX);
+    let all = u32::try_from(groups(pack.length)).unwrap_or(u32::MAX);
+    let runs = ranges
+        .iter()
+        .map(|range| group(range.start)..group(range.end.saturating_sub(1)) + 1);
+    let map = LiveMap::from_runs(all, runs).map_err(|_| wrong())?;
+    let read = Read {
+        pack: *pack,
+        groups: map.clone(),
+    };
+    let slices = match futures_executor::block_on(first.session.read(vec![read])) {
+        Ok(slices) => slices,
+        Err(ServiceError::NotHeld { .. } | ServiceError::Damaged { .. }) => return Ok(None),
+        Err(error) => return Err(first.failed(error)),
+    };
+    let slice = slices.first().ok_or_else(wrong)?;
+    let selection = Selection::of_map(pack.length, &map).map_err(|_| wrong())?;
+    let extents = decode_slice(slice, pack, &selection).map_err(|_| wrong())?;
+    let extents = extents.into_inner();
+    let cut = |range: &core::ops::Range<u64>| {
+        let extent = extents.iter().find(|extent| {
+            extent.offset <= range.start && range.end <= extent.offset + extent.bytes.len() as u64
+        })?;
+        let from = usize::try_from(range.start - extent.offset).ok()?;
+        let length = usize::try_from(range.end - range.start).ok()?;
+        Some(extent.bytes.get(from..from + length)?.to_vec())
+    };
+    let cut: Option<Vec<Vec<u8>>> = ranges.iter().map(cut).collect();
+    cut.map(Some).ok_or_else(wrong)
+}
