@@ -3,13 +3,22 @@
 mod channel;
 mod completions;
 mod config;
+mod history;
 mod init;
+mod keep;
+mod list;
 mod man;
 mod paths;
 mod provider;
+mod prune;
+mod remove;
+mod retrieve;
 mod root;
+mod runs;
 mod scrub;
 mod status;
+mod undelete;
+mod verify;
 mod verify_phrase;
 mod volume;
 
@@ -28,7 +37,26 @@ pub(crate) enum Command {
     Status(status::Args),
     #[command(subcommand)]
     Channel(channel::Command),
+    #[command(visible_alias = "audit")]
+    Verify(verify::Args),
     Root(root::Args),
+    #[command(visible_alias = "ls")]
+    List(list::Args),
+    Find(list::FindArgs),
+    #[command(visible_alias = "snapshots")]
+    Runs(runs::Args),
+    Diff(runs::DiffArgs),
+    Pin(runs::PinArgs),
+    #[command(visible_alias = "log")]
+    History(history::Args),
+    #[command(visible_aliases = ["restore", "download"])]
+    Retrieve(retrieve::Args),
+    Dump(retrieve::DumpArgs),
+    #[command(visible_alias = "rm")]
+    Remove(remove::Args),
+    Keep(keep::Args),
+    Prune(prune::Args),
+    Undelete(undelete::Args),
     VerifyPhrase(verify_phrase::Args),
     #[command(subcommand)]
     Volume(volume::Command),
@@ -48,6 +76,19 @@ pub(crate) fn run(command: &Command, ctx: &Context) -> Outcome {
         Command::Status(args) => status::run(args, ctx),
         Command::Channel(command) => channel::run(command, ctx),
         Command::Root(args) => root::run(args, ctx),
+        Command::Verify(args) => verify::run(args, ctx),
+        Command::List(args) => list::run(args, ctx),
+        Command::Find(args) => list::find(args, ctx),
+        Command::Runs(args) => runs::run(args, ctx),
+        Command::Diff(args) => runs::diff(args, ctx),
+        Command::Pin(args) => runs::pin(args, ctx),
+        Command::History(args) => history::run(args, ctx),
+        Command::Retrieve(args) => retrieve::run(args, ctx),
+        Command::Dump(args) => retrieve::dump(args, ctx),
+        Command::Remove(args) => remove::run(args, ctx),
+        Command::Keep(args) => keep::run(args, ctx),
+        Command::Prune(args) => prune::run(args, ctx),
+        Command::Undelete(args) => undelete::run(args, ctx),
         Command::VerifyPhrase(args) => verify_phrase::run(args, ctx),
         Command::Volume(command) => volume::run(command, ctx),
         Command::Scrub(args) => scrub::run(args, ctx),

@@ -9,7 +9,7 @@ use std::{
     io,
 };
 
-use maimo_client::error::ClientError;
+use maimo_client::{dump::DumpError, error::ClientError};
 use maimo_core::{
     custody::{CapExceeded, Refusal, UploadRefusal},
     error::{Classify, ErrorKind},
@@ -18,7 +18,7 @@ use maimo_net::service::ServiceError;
 use maimo_provider::error::ProviderError;
 use serde::Serialize;
 
-use crate::quantity::{Moment, Size};
+use crate::quantity::{Count, Moment, Size};
 
 /// The exit codes: a contract with scripts. Those that restic has too mean the same there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,6 +98,21 @@ impl CommandError {
     /// Makes an error of any that classifies itself, with its causes.
     pub(crate) fn classified(exit: Exit, error: &(impl Classify + Error)) -> Self {
         Self::new(exit, kind_name(error.kind()), with_causes(error)).hint_from(error.hint())
+    }
+
+    /// Returns an error if something was left out, each told when it happened.
+    pub(crate) fn in_part(errors: u64) -> Result<(), Self> {
+        match errors {
+            0 => Ok(()),
+            _ => Err(Self::new(
+                Exit::Partial,
+                "local_io",
+                format!(
+                    "done in part: {} paths had errors, told above",
+                    Count(errors)
+                ),
+            )),
+        }
     }
 
     /// Adds what to do next.
@@ -182,6 +197,23 @@ impl From<ClientError> for CommandError {
                 .hint("what was cut off is finished by running it again");
         }
         Self::classified(client_exit(&error), &error)
+    }
+}
+
+impl From<DumpError> for CommandError {
+    fn from(error: DumpError) -> Self {
+        match error {
+            DumpError::Client(error) => error.into(),
+            DumpError::Output(error) => error.into(),
+            error => {
+                let exit = match error.kind() {
+                    ErrorKind::ProviderMisbehaved => Exit::AuditFailed,
+                    ErrorKind::Network | ErrorKind::ProviderRefused => Exit::Provider,
+                    _ => Exit::Failed,
+                };
+                Self::classified(exit, &error)
+            }
+        }
     }
 }
 

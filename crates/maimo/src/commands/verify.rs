@@ -1,0 +1,288 @@
+//! `verify`: is it still there? `root`: the 32 bytes that answers are held against.
+
+use std::io::{self, Write};
+
+use maimo_client::{
+    audit::{AuditResult, ChannelAudit, Sample, StratumAudit},
+    verify::VerifyRequest,
+};
+use maimo_core::audit::Stratum;
+use serde::Serialize;
+
+use super::Outcome;
+use crate::{
+    context::Context,
+    error::{CommandError, Exit},
+    quantity::{Count, Size},
+    ui::{Page, Report},
+};
+
+/// Prove that the store is still there
+///
+/// Asks each provider for blocks drawn at random and checks them against the 32 bytes of the channel: data and vital packs (journal,
+/// dictionaries) apart, 460 of each unless told. Were 1 % of either missing, that would show it with 99 % probability. A sample never says
+/// that everything is there; --read-all does.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Which channels [default: all]
+    #[arg(value_name = "CHANNEL")]
+    channels: Vec<String>,
+    /// How many blocks of each stratum, unless --loss or --read-all says otherwise
+    #[arg(long, value_name = "N")]
+    slices: Option<u32>,
+    /// As many blocks as show this loss, a fraction such as 0.01
+    #[arg(
+        long,
+        value_name = "P",
+        requires = "confidence",
+        conflicts_with = "read_all"
+    )]
+    loss: Option<f64>,
+    /// With at least this probability, for example 0.99
+    #[arg(long, value_name = "P", requires = "loss")]
+    confidence: Option<f64>,
+    /// Read everything back
+    #[arg(long)]
+    read_all: bool,
+    /// Only the bytes of these files, larger ones drawn more often: a glob or a folder
+    #[arg(long, value_name = "PATTERN")]
+    path: Option<String>,
+}
+
+/// Asks and checks.
+pub(crate) fn run(args: &Args, ctx: &Context) -> Outcome {
+    let sample = match (args.loss, args.confidence) {
+        _ if args.read_all => Sample::Everything,
+        (Some(loss), Some(confidence)) => Sample::Detect { loss, confidence },
+        _ => Sample::Slices(args.slices.unwrap_or(ctx.config.slices.value).into()),
+    };
+    let request = VerifyRequest {
+        channels: args.channels.clone(),
+        sample,
+        path: args
+            .path
+            .as_deref()
+            .map(super::absolute_pattern)
+            .transpose()?,
+    };
+    let mut client = ctx.client()?;
+    let progress = ctx.ui.progress();
+    let audits = client.verify(&request, progress.control())?;
+    Ok(Box::new(Audits(audits)))
+}
+
+struct Audits(Vec<ChannelAudit>);
+
+#[derive(Serialize)]
+struct AuditView<'a> {
+    channel: &'a str,
+    root: String,
+    strata: Vec<StratumView>,
+    bytes_received: u64,
+    result: &'static str,
+    detail: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct StratumView {
+    class: &'static str,
+    slices: u64,
+    blocks_live: u64,
+    failed: u64,
+    detects: Detects,
+}
+
+#[derive(Serialize)]
+struct Detects {
+    loss: f64,
+    probability: f64,
+}
+
+impl Report for Audits {
+    fn text(&self, page: &mut Page<'_>) -> io::Result<()> {
+        for audit in &self.0 {
+            let result = result_name(audit.result);
+            writeln!(page, "{}: {result}", audit.channel)?;
+            writeln!(page, "  root {}", audit.root)?;
+            for stratum in &audit.strata {
+                writeln!(page, "  {}", sentence(stratum))?;
+            }
+            if let Some(detail) = &audit.detail {
+                writeln!(page, "  {detail}")?;
+            }
+            writeln!(page, "  {} received", Size(audit.bytes_received))?;
+        }
+        Ok(())
+    }
+
+    fn json(&self, page: &mut Page<'_>) -> io::Result<()> {
+        for audit in &self.0 {
+            let strata = audit.strata.iter().map(|stratum| StratumView {
+                class: class_name(stratum.stratum),
+                slices: stratum.slices,
+                blocks_live: stratum.blocks_live,
+                failed: stratum.failed,
+                detects: Detects {
+                    loss: stratum.loss,
+                    probability: stratum.probability,
+                },
+            });
+            let view = AuditView {
+                channel: &audit.channel,
+                root: audit.root.to_string(),
+                strata: strata.collect(),
+                bytes_received: audit.bytes_received,
+                result: result_name(audit.result),
+                detail: audit.detail.as_deref(),
+            };
+            page.json("summary", &view)?;
+        }
+        Ok(())
+    }
+
+    /// The worst of all channels: what is wrong before what is away.
+    fn verdict(&self) -> Result<(), CommandError> {
+        let worst = self.0.iter().max_by_key(|audit| badness(audit.result));
+        let Some(audit) = worst.filter(|audit| audit.result != AuditResult::Intact) else {
+            return Ok(());
+        };
+        let (exit, kind) = match audit.result {
+            AuditResult::Rollback => (Exit::Rollback, "provider_misbehaved"),
+            AuditResult::Damaged | AuditResult::Missing => {
+                (Exit::AuditFailed, "provider_misbehaved")
+            }
+            AuditResult::Refused | AuditResult::Slow => (Exit::Provider, "provider_refused"),
+            _ => (Exit::Provider, "network"),
+        };
+        let mut message = format!("channel {}: {}", audit.channel, result_name(audit.result));
+        if let Some(detail) = &audit.detail {
+            message = format!("{message}: {detail}");
+        }
+        Err(CommandError::new(exit, kind, message).hint(match exit {
+            Exit::AuditFailed => {
+                "`maimo verify --read-all` tells how much; what is still here can be stored again"
+            }
+            Exit::Rollback => "both signed heads are kept as evidence; ask the provider",
+            _ => "is the provider's disk mounted, is it reachable? then try again",
+        }))
+    }
+}
+
+const fn badness(result: AuditResult) -> u8 {
+    match result {
+        AuditResult::Intact => 0,
+        AuditResult::Slow => 1,
+        AuditResult::Offline => 2,
+        AuditResult::Refused => 3,
+        AuditResult::Missing => 4,
+        AuditResult::Damaged => 5,
+        AuditResult::Rollback => 6,
+    }
+}
+
+/// Returns what an audit of a stratum says, and no more than that.
+pub(super) fn sentence(stratum: &StratumAudit) -> String {
+    let class = class_name(stratum.stratum);
+    let (slices, live) = (Count(stratum.slices), Count(stratum.blocks_live));
+    if stratum.failed > 0 {
+        return format!(
+            "{class}: {} of {slices} blocks failed, {live} live",
+            Count(stratum.failed)
+        );
+    }
+    if stratum.blocks_live == 0 {
+        return format!("{class}: nothing there yet");
+    }
+    if stratum.slices >= stratum.blocks_live {
+        return format!("{class}: all {live} live blocks are there");
+    }
+    format!(
+        "{class}: {slices} of {live} live blocks, all right; were {:.3} % missing, this would have failed with {:.2} % probability",
+        stratum.loss * 100.0,
+        stratum.probability * 100.0,
+    )
+}
+
+const fn class_name(stratum: Stratum) -> &'static str {
+    match stratum {
+        Stratum::Data => "data",
+        Stratum::Vital => "vital",
+    }
+}
+
+pub(super) const fn result_name(result: AuditResult) -> &'static str {
+    match result {
+        AuditResult::Intact => "intact",
+        AuditResult::Damaged => "damaged",
+        AuditResult::Missing => "missing",
+        AuditResult::Refused => "refused",
+        AuditResult::Slow => "slow",
+        AuditResult::Offline => "offline",
+        AuditResult::Rollback => "rollback",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn audit(result: AuditResult) -> ChannelAudit {
+        ChannelAudit {
+            channel: "disk".to_owned(),
+            root: maimo_core::id::RootHash::NONE,
+            strata: Vec::new(),
+            bytes_received: 0,
+            result,
+            detail: None,
+            damaged: Vec::new(),
+        }
+    }
+
+    fn exit(results: &[AuditResult]) -> Exit {
+        let audits = results.iter().map(|result| audit(*result)).collect();
+        Audits(audits)
+            .verdict()
+            .map_or_else(|error| error.exit(), |()| Exit::Done)
+    }
+
+    #[test]
+    fn wrong_bytes_and_an_absent_provider_never_share_a_code() {
+        use AuditResult::{Damaged, Intact, Missing, Offline, Refused, Rollback, Slow};
+        assert_eq!(exit(&[Intact, Intact]), Exit::Done);
+        for result in [Damaged, Missing] {
+            assert_eq!(exit(&[result]), Exit::AuditFailed);
+        }
+        for result in [Offline, Refused, Slow] {
+            assert_eq!(exit(&[result]), Exit::Provider);
+        }
+        assert_eq!(exit(&[Rollback]), Exit::Rollback);
+    }
+
+    #[test]
+    fn the_worst_channel_decides() {
+        use AuditResult::{Damaged, Intact, Offline, Rollback};
+        assert_eq!(exit(&[Offline, Damaged, Intact]), Exit::AuditFailed);
+        assert_eq!(exit(&[Rollback, Damaged]), Exit::Rollback);
+    }
+
+    #[test]
+    fn a_sample_never_says_that_everything_is_there() {
+        let mut stratum = StratumAudit {
+            stratum: Stratum::Data,
+            slices: 460,
+            blocks_live: 100_000,
+            failed: 0,
+            loss: 0.01,
+            probability: 0.9902,
+        };
+        let text = sentence(&stratum);
+        assert_eq!(
+            text,
+            "data: 460 of 100,000 live blocks, all right; were 1.000 % missing, this would have failed with 99.02 % probability"
+        );
+        stratum.blocks_live = 460;
+        assert_eq!(sentence(&stratum), "data: all 460 live blocks are there");
+        stratum.failed = 2;
+        assert_eq!(sentence(&stratum), "data: 2 of 460 blocks failed, 460 live");
+    }
+}
