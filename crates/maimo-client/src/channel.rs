@@ -207,7 +207,7 @@ impl Engine {
 }
 
 /// Makes a name from an address: the last part of a folder's path.
-fn name_of(address: &str) -> String {
+pub(crate) fn name_of(address: &str) -> String {
     let path = address.strip_prefix("dir:").unwrap_or(address);
     let mut parts = path.rsplit('/').filter(|part| !part.is_empty());
     parts.next().unwrap_or("channel").to_owned()

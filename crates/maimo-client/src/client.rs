@@ -30,9 +30,11 @@ use crate::{
     node_state::{self, NodeState},
     progress::Control,
     random,
+    recover::{RecoverReport, RecoverRequest},
     retrieve::{RetrieveReport, RetrieveRequest},
     spool::Spool,
     status::StatusReport,
+    store::{StoreReport, StoreRequest},
 };
 
 /// A node of one's own, open: this process alone works on its home.
@@ -264,6 +266,59 @@ impl Client {
         control: &Control,
     ) -> Result<u64, DumpError> {
         self.engine.dump(path, revision, out, control)
+    }
+
+    /// Stores what changed below some paths since last time, as new revisions. Cut off, it is finished by running it again.
+    ///
+    /// ```no_run
+    /// # use maimo_client::{client::Client, error::ClientError, progress::Control, store::StoreRequest};
+    /// # fn store(client: &mut Client) -> Result<(), ClientError> {
+    /// let request = StoreRequest {
+    ///     paths: vec!["/home/u/photos".into()],
+    ///     ..StoreRequest::default()
+    /// };
+    /// let report = client.store(&request, &Control::default())?;
+    /// for (channel, root) in &report.roots {
+    ///     println!("{channel} {root}");
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// What ends the run: no channel, a provider that does not answer or whose cap is exceeded, a local disk that fails. What could not be
+    /// read is in the report.
+    pub fn store(
+        &mut self,
+        request: &StoreRequest,
+        control: &Control,
+    ) -> Result<StoreReport, ClientError> {
+        self.engine.store(request, control)
+    }
+
+    /// Makes this node's catalog from what a provider holds: the node was given the store's words when it began.
+    ///
+    /// ```no_run
+    /// # use maimo_client::{client::Client, error::ClientError, progress::Control, recover::RecoverRequest};
+    /// # fn recover(client: &mut Client) -> Result<(), ClientError> {
+    /// let request = RecoverRequest {
+    ///     address: "dir:/mnt/usb/maimo".to_owned(),
+    ///     root: None,
+    /// };
+    /// let report = client.recover(&request, &Control::default())?;
+    /// println!("the newest state that {} shows has {} files", report.channel, report.files);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// That the provider cannot be reached or holds nothing of this phrase, or that what it shows is not what its root says.
+    pub fn recover(
+        &mut self,
+        request: &RecoverRequest,
+        control: &Control,
+    ) -> Result<RecoverReport, ClientError> {
+        self.engine.recover(request, control)
     }
 
     /// Returns what this node is and how it stands; asks no provider.

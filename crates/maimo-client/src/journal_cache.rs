@@ -4,7 +4,7 @@
 //! Because it is what the provider must hold byte for byte, it is also what the vital packs' possession is proven with.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     fs::{self, DirBuilder, File},
     io::{self, Write},
     os::unix::fs::DirBuilderExt,
@@ -19,10 +19,13 @@ use maimo_core::{
 use maimo_vault::{
     compress::Decompressor,
     journal::batch::Batch,
-    pack::{ChunkContext, OpenPackError, PackKeys, PackKind, open_pack},
+    pack::{ChunkContext, OpenPackError, PackKeys, PackKind, PackLayout, open_pack},
 };
 
-use crate::error::ClientError;
+use crate::{
+    error::ClientError,
+    keys::{Opening, StoreKeys},
+};
 
 /// The folder of vital packs.
 #[derive(Debug)]
@@ -117,17 +120,39 @@ pub(crate) fn open_segment(
     let mut decompressor = Decompressor::new();
     let mut batches = Vec::new();
     for (index, entry) in (0..).zip(table.layout.entries()) {
-        let range = table.layout.chunk_range(index);
-        let range = range.ok_or(OpenPackError::CannotOpen)?;
-        let bounds = usize::try_from(range.start)
-            .ok()
-            .zip(usize::try_from(range.end).ok());
-        let sealed = bounds.and_then(|(start, end)| bytes.get(start..end));
-        let sealed = sealed.ok_or(OpenPackError::CannotOpen)?.to_vec();
+        let sealed = sealed_chunk(bytes, &table.layout, index)?;
         let plaintext = reader.open_chunk(entry, sealed, context, &mut decompressor)?;
         batches.push(Batch::parse(&plaintext)?);
     }
     Ok(batches)
+}
+
+/// Opens the dictionary at `index` of a vital pack.
+pub(crate) fn open_dictionary(
+    bytes: &[u8],
+    keys: PackKeys<'_>,
+    store: &StoreKeys,
+    index: u32,
+) -> Result<Vec<u8>, OpenPackError> {
+    let (reader, table) = open_pack(bytes, PackKind::Vital, keys)?;
+    let context = Opening {
+        keys: store,
+        dictionaries: &HashMap::new(),
+    };
+    let entry = table.layout.entries().get(index as usize);
+    let entry = entry.ok_or(OpenPackError::CannotOpen)?;
+    let sealed = sealed_chunk(bytes, &table.layout, index)?;
+    reader.open_chunk(entry, sealed, &context, &mut Decompressor::new())
+}
+
+fn sealed_chunk(bytes: &[u8], layout: &PackLayout, index: u32) -> Result<Vec<u8>, OpenPackError> {
+    let range = layout.chunk_range(index);
+    let range = range.ok_or(OpenPackError::CannotOpen)?;
+    let bounds = usize::try_from(range.start)
+        .ok()
+        .zip(usize::try_from(range.end).ok());
+    let sealed = bounds.and_then(|(start, end)| bytes.get(start..end));
+    sealed.map(<[u8]>::to_vec).ok_or(OpenPackError::CannotOpen)
 }
 
 #[cfg(test)]

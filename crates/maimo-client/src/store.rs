@@ -44,6 +44,7 @@ use crate::{
 };
 
 mod known;
+mod operation;
 mod workers;
 
 use known::Known;

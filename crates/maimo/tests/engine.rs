@@ -12,6 +12,8 @@ use maimo_client::{
     client::{Client, InitOptions, OpenOptions},
     error::ClientError,
     progress::Control,
+    recover::RecoverRequest,
+    store::{StoreReport, StoreRequest},
 };
 use maimo_core::id::RootHash;
 use maimo_net::{connect, in_process::InProcess, service::ServiceError};
@@ -64,6 +66,87 @@ fn connector() -> Arc<InProcess> {
     }))
 }
 
+impl Scene {
+    fn files(&self) -> PathBuf {
+        self.folder.path().join("files")
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) {
+        let path = self.files().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, bytes).unwrap();
+    }
+
+    fn store(&self, client: &mut Client) -> StoreReport {
+        let request = StoreRequest {
+            paths: vec![self.files()],
+            ..StoreRequest::default()
+        };
+        client.store(&request, &Control::default()).unwrap()
+    }
+}
+
+/// Bytes that do not compress, the same for one seed.
+fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&seed.to_le_bytes());
+    hasher.finalize_xof().fill(&mut bytes);
+    bytes
+}
+
+#[test]
+fn what_changed_is_stored_and_what_did_not_is_not() {
+    let (scene, mut client) = Scene::begun();
+    scene.write("small", b"a few bytes");
+    scene.write("sub/large", &noise(1, 3_000_000));
+    for n in 0..200 {
+        scene.write(&format!("many/{n}"), format!("file number {n}").as_bytes());
+    }
+    let first = scene.store(&mut client);
+    assert_eq!((first.files_new, first.files_unmodified), (202, 0));
+    assert!(first.troubles.is_empty());
+    assert!(first.bytes_stored > 3_000_000);
+    let again = scene.store(&mut client);
+    assert_eq!((again.files_new, again.files_unmodified), (0, 202));
+    assert_eq!(again.bytes_stored, 0);
+    assert_eq!(again.sequence, first.sequence + 1);
+    drop(client);
+    let mut client = scene.open();
+    scene.write("small", b"a few other bytes");
+    scene.write("copy", &noise(1, 3_000_000));
+    let third = scene.store(&mut client);
+    assert_eq!(
+        (third.files_new, third.files_changed, third.files_unmodified),
+        (1, 1, 201)
+    );
+    // The copy is known by its chunks.
+    assert!(third.bytes_stored < 100_000);
+    assert_eq!(client.root().unwrap()[0].root, third.roots[0].1);
+}
+
+#[test]
+fn many_small_runs_spill_the_tail_and_merge_the_journal() {
+    let (scene, mut client) = Scene::begun();
+    for n in 0..60 {
+        scene.write(&format!("{n}"), &noise(n, 600));
+        let report = scene.store(&mut client);
+        assert_eq!((report.files_new, report.files_unmodified), (1, n));
+        if n % 20 == 0 {
+            drop(client);
+            client = scene.open();
+        }
+    }
+    drop(client);
+    // The same from the journal alone.
+    for name in ["catalog.sqlite", "catalog.sqlite-wal", "catalog.sqlite-shm"] {
+        let _ = std::fs::remove_file(scene.home().join(name));
+    }
+    let mut client = scene.open();
+    let report = scene.store(&mut client);
+    assert_eq!((report.files_new, report.files_unmodified), (0, 60));
+}
+
 #[test]
 fn opening_a_channel_begins_the_store() {
     let scene = Scene::new();
@@ -101,4 +184,83 @@ fn a_catalog_that_was_deleted_is_there_again() {
     }
     let client = scene.open();
     assert_eq!(client.status().unwrap().sequence, 1);
+}
+
+#[test]
+fn words_and_an_address_bring_everything_back() {
+    let scene = Scene {
+        folder: tempfile::tempdir().unwrap(),
+    };
+    let words = Client::init(&scene.home(), &InitOptions::default()).unwrap();
+    let words = words.phrase.unwrap().as_str().to_owned();
+    let mut client = scene.open();
+    let request = OpenChannelRequest::new(scene.address());
+    client.open_channel(&request, &Control::default()).unwrap();
+    scene.write("large", &noise(1, 3_000_000));
+    scene.write("small", b"some");
+    scene.store(&mut client);
+    scene.write("later", b"more");
+    let last = scene.store(&mut client);
+    assert!(client.verify_phrase(&words).unwrap());
+    drop(client);
+
+    let home = scene.folder.path().join("new home");
+    let options = InitOptions {
+        phrase: Some(words.into()),
+        ..InitOptions::default()
+    };
+    assert!(Client::init(&home, &options).unwrap().phrase.is_none());
+    let mut client = Client::open(&home, OpenOptions::new(connector())).unwrap();
+    let opened = client.open_channel(&request, &Control::default());
+    assert!(matches!(opened, Err(ClientError::Input { .. })));
+    let kept = last.roots[0].1;
+    let request = RecoverRequest {
+        address: scene.address(),
+        root: Some(kept),
+    };
+    let report = client.recover(&request, &Control::default()).unwrap();
+    assert_eq!((report.sequence, report.root), (last.sequence, kept));
+    assert_eq!(report.files, 3);
+    assert_eq!(report.confirmed, maimo_vault::recover::Confirmed::ByRoot);
+    // The same bytes under another machine's paths are known.
+    let again = scene.store(&mut client);
+    assert_eq!((again.files_new, again.bytes_stored), (3, 0));
+}
+
+#[test]
+fn a_provider_that_was_put_back_to_an_old_image_is_told() {
+    let (scene, mut client) = Scene::begun();
+    scene.write("a", b"first");
+    scene.store(&mut client);
+    drop(client);
+    let disk = scene.folder.path().join("disk");
+    let image = scene.folder.path().join("image");
+    copy(&disk, &image);
+    let mut client = scene.open();
+    scene.write("a", b"second");
+    scene.store(&mut client);
+    drop(client);
+    std::fs::remove_dir_all(&disk).unwrap();
+    copy(&image, &disk);
+    let mut client = scene.open();
+    scene.write("a", b"third");
+    let request = StoreRequest {
+        paths: vec![scene.files()],
+        ..StoreRequest::default()
+    };
+    let refused = client.store(&request, &Control::default());
+    assert!(matches!(refused, Err(ClientError::Astray { .. })));
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &to);
+        } else {
+            std::fs::copy(entry.path(), to).unwrap();
+        }
+    }
 }

@@ -95,6 +95,29 @@ impl Reader {
         }
     }
 
+    /// Calls `each` for the next names of a folder, ascending from the one after `after` on, a page of them: with the folder below each, and
+    /// with what is known of it, which is nothing for a folder that is only on the way to others.
+    pub(crate) fn each_name(
+        &self,
+        folder: FolderId,
+        after: Option<&[u8]>,
+        mut each: impl FnMut(&[u8], Option<FolderId>, Option<KnownEntry>) -> Result<(), CatalogError>,
+    ) -> Result<(), CatalogError> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT name, child, fact FROM path WHERE folder = ?1 AND name > ?2
+             ORDER BY name LIMIT ?3",
+        )?;
+        let mut rows = statement.query((folder.0, after.unwrap_or(&[]), PAGE))?;
+        while let Some(row) = rows.next()? {
+            let name = meta::blob(row, 0)?;
+            let child: Option<i64> = row.get(1)?;
+            let fact = Fact::parse(meta::blob(row, 2)?)?;
+            let known = self.known_entry(name, child, fact)?;
+            each(name, child.map(FolderId), known)?;
+        }
+        Ok(())
+    }
+
     /// Returns what a scan would be told of one path.
     pub fn known(
         &self,

@@ -16,7 +16,7 @@ use crate::local_stat::LocalStat;
 
 /// A folder of one source, as the catalog numbers them. Means nothing in another catalog, or after a reset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct FolderId(pub(super) i64);
+pub struct FolderId(pub(crate) i64);
 
 /// What kind of thing a path is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

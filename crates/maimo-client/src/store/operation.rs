@@ -1,0 +1,210 @@
+//! The whole of `store`: put back what a crash left aside, run, commit, tidy.
+
+use std::{path::PathBuf, sync::Arc};
+
+use maimo_core::id::RootHash;
+use maimo_vault::{
+    compress::Level,
+    dictionary::Dictionary,
+    journal::record::Record,
+    name::{ChunkId, ChunkRef, PackNumber, RecordId},
+    pack::{PackBuilder, PackKeys, PackKind, Piece},
+};
+
+use super::{Run, StoreReport, StoreRequest};
+use crate::{
+    delete_local::Tokens,
+    engine::Engine,
+    error::ClientError,
+    journal_cache::open_dictionary,
+    keys::EPOCH,
+    known_tree::CatalogTree,
+    local_stat::LocalStat,
+    pipeline::{self, KnownChunks, Outcome, PipelineRequest, StoreSink, Trouble},
+    progress::Control,
+};
+/// How often a run is made again because other devices were faster.
+const ATTEMPTS: u32 = 5;
+
+impl Engine {
+    pub(crate) fn store(
+        &mut self,
+        request: &StoreRequest,
+        control: &Control,
+    ) -> Result<StoreReport, ClientError> {
+        if request.delete_local {
+            self.check_delete_local(request.single_copy)?;
+        }
+        self.put_back_local(control)?;
+        let mut asked = PipelineRequest::new(self.node.source(), request.paths.clone());
+        asked.excludes.clone_from(&request.excludes);
+        asked.leave_out = self.left_out()?;
+        asked.dry_run = request.dry_run;
+        if request.dry_run {
+            let mut tree = CatalogTree::new(self.catalog.reader()?, self.node.source());
+            let keys = Arc::clone(&self.keys);
+            let outcome = pipeline::run(&asked, &keys, &mut tree, &mut Nowhere, control)?;
+            return Ok(report(outcome));
+        }
+        for _ in 0..ATTEMPTS {
+            if let Some((mut report, tokens)) = self.run_once(&mut asked, request, control)? {
+                if request.delete_local {
+                    let deleted = self.delete_local(&request.paths, tokens, control)?;
+                    report.files_deleted = deleted.files;
+                    let kept = deleted.kept.into_iter();
+                    let kept = kept.map(|(path, message)| Trouble { path, message });
+                    report.troubles.extend(kept);
+                    report.sequence = self.catalog.position()?.sequence;
+                    report.roots = self.named_roots()?;
+                }
+                // Upkeep that nobody waits for, and that the next run does if this one cannot.
+                match self.merge_journal(control) {
+                    Ok(()) | Err(ClientError::Provider { .. } | ClientError::Cancelled(_)) => {}
+                    Err(error) => return Err(error),
+                }
+                return Ok(report);
+            }
+        }
+        Err(ClientError::Input {
+            message: "other devices were faster, again and again".to_owned(),
+            hint: Some("run the command again once they are done"),
+        })
+    }
+
+    /// Makes one run; nothing where another device made it necessary to make it again.
+    fn run_once(
+        &mut self,
+        asked: &mut PipelineRequest,
+        request: &StoreRequest,
+        control: &Control,
+    ) -> Result<Option<(StoreReport, Tokens)>, ClientError> {
+        let keys = Arc::clone(&self.keys);
+        let source = self.node.source();
+        let mut run = Run::begin(self, control, asked.level, request.delete_local)?;
+        asked.dictionary = run.engine.dictionary(asked.level)?;
+        let mut tree = CatalogTree::new(run.engine.catalog.reader()?, source);
+        let outcome = match pipeline::run(asked, &keys, &mut tree, &mut run, control) {
+            Err(_) if run.is_superseded => return Ok(None),
+            outcome => outcome?,
+        };
+        drop(tree);
+        let ended = run.end(outcome.files())?;
+        let Some(committed) = ended.committed else {
+            return Ok(None);
+        };
+        let mut report = report(outcome);
+        report.bytes_stored = ended.bytes_stored;
+        report.bytes_sent = ended.bytes_sent;
+        report.run = Some(ended.run);
+        report.sequence = committed.sequence;
+        report.roots = self.named_roots()?;
+        Ok(Some((report, ended.tokens)))
+    }
+
+    fn named_roots(&self) -> Result<Vec<(String, RootHash)>, ClientError> {
+        let name = |(channel, root)| Ok((self.channel_row(channel)?.name, root));
+        self.roots()?.into_iter().map(name).collect()
+    }
+
+    /// Returns the folders that are never stored: this node's home, and those that are providers.
+    fn left_out(&self) -> Result<Vec<PathBuf>, ClientError> {
+        let mut folders = vec![self.home.path().to_owned()];
+        for row in self.node.channels()? {
+            folders.extend(row.address.strip_prefix("dir:").map(PathBuf::from));
+        }
+        Ok(folders)
+    }
+
+    /// Returns the store's newest dictionary, if it has one in use.
+    fn dictionary(&mut self, level: Level) -> Result<Option<Arc<Dictionary>>, ClientError> {
+        let reader = self.catalog.reader()?;
+        let known = reader.dictionaries()?;
+        let in_use = known.into_iter().filter(|(_, known)| !known.retired);
+        let Some((id, known)) = in_use.max_by_key(|(_, known)| known.chunk) else {
+            return Ok(None);
+        };
+        let first = self.first()?;
+        let Some(pack) = reader.pack(known.chunk.pack, first.id)? else {
+            return Ok(None);
+        };
+        let bytes = if let Some(bytes) = self.journal.get(&pack) {
+            bytes
+        } else {
+            let bytes = first.fetch_whole(&[pack])?.pop().unwrap_or_default();
+            self.journal.put(&pack, &bytes)?;
+            bytes
+        };
+        let keys = PackKeys::new(&first.keys, EPOCH, PackKind::Vital);
+        let plaintext = open_dictionary(&bytes, keys, &self.keys, known.chunk.index)
+            .map_err(|error| ClientError::Corrupt(error.to_string()))?;
+        let dictionary = Dictionary::new(id, plaintext, level);
+        let dictionary = dictionary.map_err(|error| ClientError::Corrupt(error.to_string()))?;
+        Ok(Some(Arc::new(dictionary)))
+    }
+}
+
+fn report(outcome: Outcome) -> StoreReport {
+    StoreReport {
+        files_new: outcome.files_new,
+        files_changed: outcome.files_changed,
+        files_unmodified: outcome.files_unmodified,
+        bytes_read: outcome.bytes_read,
+        troubles: outcome.troubles,
+        ..StoreReport::default()
+    }
+}
+
+/// The sink of a dry run, which hands nothing over.
+struct Nowhere;
+
+impl KnownChunks for Nowhere {
+    fn find(&self, _: &ChunkId) -> Option<ChunkRef> {
+        None
+    }
+}
+
+impl StoreSink for Nowhere {
+    fn known(&self) -> Arc<dyn KnownChunks> {
+        Arc::new(Self)
+    }
+
+    fn as_of(&self) -> u64 {
+        1
+    }
+
+    fn next_record(&mut self) -> Result<RecordId, ClientError> {
+        Err(dry())
+    }
+
+    fn next_pack(&mut self) -> Result<PackNumber, ClientError> {
+        Err(dry())
+    }
+
+    fn seal(&mut self, _: PackBuilder) -> Result<(), ClientError> {
+        Err(dry())
+    }
+
+    fn dictionary(&mut self, _: Vec<u8>) -> Result<Arc<Dictionary>, ClientError> {
+        Err(dry())
+    }
+
+    fn record(&mut self, _: RecordId, _: Record, _: Option<LocalStat>) -> Result<(), ClientError> {
+        Err(dry())
+    }
+
+    fn refresh(&mut self, _: RecordId, _: LocalStat) -> Result<(), ClientError> {
+        Err(dry())
+    }
+
+    fn checkpoint(&mut self) -> Result<(), ClientError> {
+        Err(dry())
+    }
+
+    fn piece(&mut self, _: Piece) -> Result<(), ClientError> {
+        Err(dry())
+    }
+}
+
+fn dry() -> ClientError {
+    ClientError::Bug("a dry run was about to store".to_owned())
+}
