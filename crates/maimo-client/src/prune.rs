@@ -6,7 +6,7 @@
 //!
 //! Nothing is deleted by a call: letting go is a narrower head, which the provider's grace holds on to. Everything is planned from the whole state,
 //! anew after a lost race, so a prune that is cut off is finished by the next. Invariant: what a head lets go of is needed by no kept revision;
-//! the rule that [`Engine::commit`] holds each head to says so again.
+//! the rule that `commit` holds each head to says so again.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
