@@ -4,15 +4,16 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 use maimo_client::{
     channel::OpenChannelRequest,
     client::{Client, InitOptions, OpenOptions},
     error::ClientError,
-    progress::Control,
+    progress::{Control, Event},
     recover::RecoverRequest,
+    retrieve::RetrieveRequest,
     store::{StoreReport, StoreRequest},
 };
 use maimo_core::id::RootHash;
@@ -225,6 +226,44 @@ fn words_and_an_address_bring_everything_back() {
     // The same bytes under another machine's paths are known.
     let again = scene.store(&mut client);
     assert_eq!((again.files_new, again.bytes_stored), (3, 0));
+}
+
+#[test]
+fn what_had_arrived_when_a_run_was_cut_off_is_not_sent_again() {
+    let (scene, mut client) = Scene::begun();
+    for n in 0..4 {
+        scene.write(&format!("{n}"), &noise(n, 12_000_000));
+    }
+    let stop: Arc<OnceLock<Control>> = Arc::default();
+    let own = Arc::clone(&stop);
+    let control = Control::new(move |event| {
+        if matches!(event, Event::Done { bytes, .. } if bytes > 40_000_000) {
+            own.get().unwrap().cancel();
+        }
+    });
+    stop.set(control.clone()).unwrap();
+    let request = StoreRequest {
+        paths: vec![scene.files()],
+        ..StoreRequest::default()
+    };
+    let cut_off = client.store(&request, &control);
+    assert!(matches!(cut_off, Err(ClientError::Cancelled(_))));
+    drop(client);
+    let mut client = scene.open();
+    let rest = scene.store(&mut client);
+    assert_eq!(rest.files_new, 4);
+    assert!(rest.bytes_stored < 40_000_000, "{}", rest.bytes_stored);
+    // All of it comes back.
+    let to = scene.folder.path().join("back");
+    let request = RetrieveRequest {
+        paths: vec![scene.files()],
+        to: to.clone(),
+        ..RetrieveRequest::default()
+    };
+    let back = client.retrieve(&request, &Control::default()).unwrap();
+    assert_eq!((back.errors, back.bytes_written), (0, 48_000_000));
+    let three = to.join(scene.files().strip_prefix("/").unwrap()).join("3");
+    assert_eq!(std::fs::read(three).unwrap(), noise(3, 12_000_000));
 }
 
 #[test]
