@@ -4,14 +4,14 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, OnceLock},
 };
 
 use maimo_client::{
     channel::OpenChannelRequest,
     client::{Client, InitOptions, OpenOptions},
     error::ClientError,
-    progress::{Control, Event},
+    progress::{Control, Event, Phase},
     recover::RecoverRequest,
     retrieve::RetrieveRequest,
     store::{StoreReport, StoreRequest},
@@ -264,6 +264,72 @@ fn what_had_arrived_when_a_run_was_cut_off_is_not_sent_again() {
     assert_eq!((back.errors, back.bytes_written), (0, 48_000_000));
     let three = to.join(scene.files().strip_prefix("/").unwrap()).join("3");
     assert_eq!(std::fs::read(three).unwrap(), noise(3, 12_000_000));
+}
+
+#[test]
+fn a_run_that_another_device_overtakes_is_made_again_on_top() {
+    let scene = Scene {
+        folder: tempfile::tempdir().unwrap(),
+    };
+    let words = Client::init(&scene.home(), &InitOptions::default()).unwrap();
+    let words = words.phrase.unwrap().as_str().to_owned();
+    let connector = connector();
+    let mut one = Client::open(&scene.home(), OpenOptions::new(connector.clone())).unwrap();
+    let request = OpenChannelRequest::new(scene.address());
+    one.open_channel(&request, &Control::default()).unwrap();
+    scene.write("shared", &noise(1, 2_000_000));
+    scene.store(&mut one);
+
+    let home = scene.folder.path().join("other home");
+    let options = InitOptions {
+        phrase: Some(words.into()),
+        source: Some("other".to_owned()),
+        passphrase: None,
+    };
+    Client::init(&home, &options).unwrap();
+    let mut two = Client::open(&home, OpenOptions::new(connector)).unwrap();
+    let request = RecoverRequest {
+        address: scene.address(),
+        root: None,
+    };
+    two.recover(&request, &Control::default()).unwrap();
+
+    // The other device stores while this one is between reading the newest state and moving the head.
+    let others = scene.folder.path().join("others");
+    std::fs::create_dir_all(&others).unwrap();
+    std::fs::write(others.join("file"), noise(2, 2_000_000)).unwrap();
+    let two = Mutex::new(Some(two));
+    let control = Control::new(move |event| {
+        if let Event::Phase(Phase::Storing) = event
+            && let Some(mut two) = two.lock().unwrap().take()
+        {
+            let request = StoreRequest {
+                paths: vec![others.clone()],
+                ..StoreRequest::default()
+            };
+            let report = two.store(&request, &Control::default()).unwrap();
+            assert_eq!(report.sequence, 3);
+        }
+    });
+    scene.write("mine", &noise(3, 2_000_000));
+    scene.write("copy", &noise(1, 2_000_000));
+    let request = StoreRequest {
+        paths: vec![scene.files()],
+        ..StoreRequest::default()
+    };
+    let report = one.store(&request, &control).unwrap();
+    assert_eq!((report.files_new, report.sequence), (2, 4));
+    let to = scene.folder.path().join("back");
+    for (source, files) in [(None, 3), (Some("other".to_owned()), 1)] {
+        let request = RetrieveRequest {
+            paths: vec![scene.folder.path().to_owned()],
+            to: to.clone(),
+            source,
+            ..RetrieveRequest::default()
+        };
+        let back = one.retrieve(&request, &Control::default()).unwrap();
+        assert_eq!((back.errors, back.files), (0, files));
+    }
 }
 
 #[test]
