@@ -28,9 +28,7 @@ use crate::{
     session::OpenChannel,
 };
 
-pub(crate) mod layouts;
-
-use layouts::AT_ONCE;
+mod layouts;
 
 /// Where to recover from.
 #[derive(Debug, Clone)]
@@ -203,7 +201,7 @@ impl Engine {
             bytes: 0,
         });
         let mut done = 0;
-        for some in missing.chunks(AT_ONCE) {
+        for some in missing.chunks(layouts::AT_ONCE) {
             control.check()?;
             let read: Vec<PackLayout> = layouts::read(channel, some)?;
             self.catalog.put_layouts(&read)?;

@@ -11,8 +11,12 @@ use crate::commands::Command;
 
 const EXAMPLES: &str = "\
 Begin:
+  maimo demo                                   watch the whole job in a scratch folder
   maimo init                                   make a node; write down its 24 words
   maimo channel open /mnt/disk/maimo           keep packs in a folder, as a provider of your own
+  maimo store ~/documents                      store what changed
+  maimo verify                                 prove that it is still there
+  maimo retrieve ~/documents --to /tmp/back    get it back
 
 Every flag has a variable: --home is MAIMO_HOME, --delete-local is MAIMO_DELETE_LOCAL. A flag beats its variable, that the configuration file, that the default; `maimo config show --origin` tells which won.
 

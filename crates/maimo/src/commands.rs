@@ -3,6 +3,7 @@
 mod channel;
 mod completions;
 mod config;
+mod demo;
 mod history;
 mod init;
 mod keep;
@@ -11,12 +12,14 @@ mod man;
 mod paths;
 mod provider;
 mod prune;
+mod recover;
 mod remove;
 mod retrieve;
 mod root;
 mod runs;
 mod scrub;
 mod status;
+mod store;
 mod undelete;
 mod verify;
 mod verify_phrase;
@@ -33,10 +36,13 @@ pub(crate) type Outcome = Result<Box<dyn Report>, CommandError>;
 /// Everything the program does, in the order that help lists it.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    Demo(demo::Args),
     Init(init::Args),
     Status(status::Args),
     #[command(subcommand)]
     Channel(channel::Command),
+    #[command(visible_aliases = ["backup", "upload"])]
+    Store(store::Args),
     #[command(visible_alias = "audit")]
     Verify(verify::Args),
     Root(root::Args),
@@ -57,6 +63,7 @@ pub(crate) enum Command {
     Keep(keep::Args),
     Prune(prune::Args),
     Undelete(undelete::Args),
+    Recover(recover::Args),
     VerifyPhrase(verify_phrase::Args),
     #[command(subcommand)]
     Volume(volume::Command),
@@ -72,10 +79,12 @@ pub(crate) enum Command {
 /// Runs a command.
 pub(crate) fn run(command: &Command, ctx: &Context) -> Outcome {
     match command {
+        Command::Demo(args) => demo::run(args, ctx),
         Command::Init(args) => init::run(args, ctx),
         Command::Status(args) => status::run(args, ctx),
         Command::Channel(command) => channel::run(command, ctx),
         Command::Root(args) => root::run(args, ctx),
+        Command::Store(args) => store::run(args, ctx),
         Command::Verify(args) => verify::run(args, ctx),
         Command::List(args) => list::run(args, ctx),
         Command::Find(args) => list::find(args, ctx),
@@ -89,6 +98,7 @@ pub(crate) fn run(command: &Command, ctx: &Context) -> Outcome {
         Command::Keep(args) => keep::run(args, ctx),
         Command::Prune(args) => prune::run(args, ctx),
         Command::Undelete(args) => undelete::run(args, ctx),
+        Command::Recover(args) => recover::run(args, ctx),
         Command::VerifyPhrase(args) => verify_phrase::run(args, ctx),
         Command::Volume(command) => volume::run(command, ctx),
         Command::Scrub(args) => scrub::run(args, ctx),

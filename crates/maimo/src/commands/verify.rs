@@ -191,7 +191,7 @@ pub(super) fn sentence(stratum: &StratumAudit) -> String {
         );
     }
     if stratum.blocks_live == 0 {
-        return format!("{class}: nothing there yet");
+        return format!("{class}: no packs yet");
     }
     if stratum.slices >= stratum.blocks_live {
         return format!("{class}: all {live} live blocks are there");

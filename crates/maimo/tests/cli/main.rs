@@ -8,6 +8,8 @@
 
 mod channel;
 mod configuration;
+mod demo;
+mod files;
 mod help;
 mod node;
 mod provider;

@@ -1,0 +1,124 @@
+//! `recover`: from the words and a provider to a working catalog.
+
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+};
+
+use maimo_client::recover::{RecoverReport, RecoverRequest};
+use maimo_core::id::RootHash;
+use maimo_vault::recover::Confirmed;
+use serde::Serialize;
+
+use super::Outcome;
+use crate::{
+    connect,
+    context::Context,
+    quantity::{Count, Moment},
+    ui::{Page, Report},
+};
+
+/// Rebuild the catalog from the words and a provider
+///
+/// First `maimo init --phrase-file FILE`, then this. Says whether the state that the provider shows is the newest there was: a root kept
+/// elsewhere confirms it, or what another channel says of this one; else only the provider's word does.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The provider's folder
+    #[arg(value_name = "DIRECTORY")]
+    directory: PathBuf,
+    /// The last root you know of, 64 hex digits, as `maimo root` prints it
+    #[arg(long, value_name = "HEX", value_parser = parse_root)]
+    root: Option<RootHash>,
+}
+
+fn parse_root(text: &str) -> Result<RootHash, String> {
+    text.parse()
+        .map_err(|_| "a root is 64 hex digits".to_owned())
+}
+
+/// Rebuilds it.
+pub(crate) fn run(args: &Args, ctx: &Context) -> Outcome {
+    let request = RecoverRequest {
+        address: connect::address_of(&args.directory)?,
+        root: args.root,
+    };
+    let mut client = ctx.client()?;
+    let progress = ctx.ui.progress();
+    Ok(Box::new(Recovered(
+        client.recover(&request, progress.control())?,
+    )))
+}
+
+struct Recovered(RecoverReport);
+
+#[derive(Serialize)]
+struct RecoveredView<'a> {
+    sequence: u64,
+    root: String,
+    channel: &'a str,
+    time: Moment,
+    files: u64,
+    confirmed: bool,
+    confirmed_by: Option<&'static str>,
+    behind: &'a [String],
+}
+
+impl Recovered {
+    /// Returns what vouches that there is no newer state.
+    const fn confirmed_by(&self) -> Option<&'static str> {
+        match self.0.confirmed {
+            Confirmed::ByRoot => Some("root"),
+            Confirmed::ByWitness => Some("witness"),
+            Confirmed::No => None,
+        }
+    }
+}
+
+impl Report for Recovered {
+    fn text(&self, page: &mut Page<'_>) -> io::Result<()> {
+        let report = &self.0;
+        let time = Moment::from(report.time).local();
+        writeln!(
+            page,
+            "{} files; state {} of {time}",
+            Count(report.files),
+            report.sequence
+        )?;
+        writeln!(page, "root {}", report.root)?;
+        match self.confirmed_by() {
+            Some("root") => writeln!(
+                page,
+                "Confirmed by the root you gave: there was no newer state when you kept it."
+            )?,
+            Some(_) => writeln!(page, "Confirmed by what another channel has seen.")?,
+            None => writeln!(
+                page,
+                "This is the newest state that {} shows; nothing else confirms that there was none newer.",
+                report.channel
+            )?,
+        }
+        for name in &report.behind {
+            writeln!(
+                page,
+                "Channel {name} shows less than another channel has seen of it."
+            )?;
+        }
+        Ok(())
+    }
+
+    fn json(&self, page: &mut Page<'_>) -> io::Result<()> {
+        let report = &self.0;
+        let view = RecoveredView {
+            sequence: report.sequence,
+            root: report.root.to_string(),
+            channel: &report.channel,
+            time: report.time.into(),
+            files: report.files,
+            confirmed: self.confirmed_by().is_some(),
+            confirmed_by: self.confirmed_by(),
+            behind: &report.behind,
+        };
+        page.json("summary", &view)
+    }
+}

@@ -1,0 +1,157 @@
+//! `store`: what changed since last time, as new revisions.
+
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+};
+
+use maimo_client::store::{StoreReport, StoreRequest};
+use serde::Serialize;
+
+use super::{Outcome, absolute_all};
+use crate::{
+    context::Context,
+    error::CommandError,
+    quantity::{Count, Size},
+    ui::{Page, Report},
+};
+
+/// Store what changed since last time
+///
+/// Files that are as they were cost nothing. A file that cannot be read is told and left out (exit code 3). What was cut off is finished by
+/// running it again. Stored is what every channel of the store has acknowledged and signed for.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Files and folders
+    #[arg(value_name = "PATH", required = true)]
+    paths: Vec<PathBuf>,
+    /// Delete each file here once it is proven that its provider has all of it
+    ///
+    /// Possession of every byte is proven on every channel, the deletion written down, the file read once more and compared. Wants the words
+    /// verified once (`maimo verify-phrase`) and two channels, or --single-copy.
+    #[arg(long)]
+    delete_local: bool,
+    /// With --delete-local: make do with one channel
+    #[arg(long)]
+    single_copy: bool,
+    /// Leave out what matches, for example '*.o' or '/home/u/Downloads'; may be given several times
+    #[arg(long, value_name = "GLOB")]
+    exclude: Vec<String>,
+    /// Say what would be stored and deleted, and do neither
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// Stores it.
+pub(crate) fn run(args: &Args, ctx: &Context) -> Outcome {
+    let mut excludes = ctx.config.exclude.value.clone();
+    excludes.extend(args.exclude.iter().filter(|glob| !glob.is_empty()).cloned());
+    let request = StoreRequest {
+        paths: absolute_all(&args.paths)?,
+        excludes,
+        delete_local: args.delete_local,
+        single_copy: args.single_copy || ctx.config.single_copy.value,
+        dry_run: args.dry_run,
+    };
+    let mut client = ctx.client()?;
+    let progress = ctx.ui.progress();
+    let report = client.store(&request, progress.control())?;
+    Ok(Box::new(Stored {
+        report,
+        delete_local: args.delete_local,
+        dry_run: args.dry_run,
+    }))
+}
+
+struct Stored {
+    report: StoreReport,
+    delete_local: bool,
+    dry_run: bool,
+}
+
+#[derive(Serialize)]
+struct StoredView {
+    files_new: u64,
+    files_changed: u64,
+    files_unmodified: u64,
+    bytes_read: u64,
+    bytes_stored: u64,
+    bytes_sent: u64,
+    files_deleted: u64,
+    errors: u64,
+    sequence: u64,
+    roots: Vec<RootView>,
+    dry_run: bool,
+}
+
+/// The 32 bytes of a channel.
+#[derive(Serialize)]
+struct RootView {
+    channel: String,
+    root: String,
+}
+
+impl Report for Stored {
+    fn text(&self, page: &mut Page<'_>) -> io::Result<()> {
+        let report = &self.report;
+        let would = if self.dry_run { "would be " } else { "" };
+        let changed = report.files_new + report.files_changed;
+        writeln!(
+            page,
+            "{} files {would}stored ({} new, {} changed), {} as they were",
+            Count(changed),
+            Count(report.files_new),
+            Count(report.files_changed),
+            Count(report.files_unmodified),
+        )?;
+        if !self.dry_run {
+            writeln!(
+                page,
+                "{} read, {} added to the store, {} sent",
+                Size(report.bytes_read),
+                Size(report.bytes_stored),
+                Size(report.bytes_sent),
+            )?;
+        }
+        if self.delete_local {
+            writeln!(
+                page,
+                "{} files {would}deleted here",
+                Count(report.files_deleted)
+            )?;
+        }
+        if !self.dry_run {
+            writeln!(page, "state {}", report.sequence)?;
+            for (channel, root) in &report.roots {
+                writeln!(page, "  {channel}: {root}")?;
+            }
+        }
+        Ok(())
+    }
+
+    fn json(&self, page: &mut Page<'_>) -> io::Result<()> {
+        let report = &self.report;
+        let roots = report.roots.iter().map(|(channel, root)| RootView {
+            channel: channel.clone(),
+            root: root.to_string(),
+        });
+        let view = StoredView {
+            files_new: report.files_new,
+            files_changed: report.files_changed,
+            files_unmodified: report.files_unmodified,
+            bytes_read: report.bytes_read,
+            bytes_stored: report.bytes_stored,
+            bytes_sent: report.bytes_sent,
+            files_deleted: report.files_deleted,
+            errors: report.troubles.len() as u64,
+            sequence: report.sequence,
+            roots: roots.collect(),
+            dry_run: self.dry_run,
+        };
+        page.json("summary", &view)
+    }
+
+    fn verdict(&self) -> Result<(), CommandError> {
+        CommandError::in_part(self.report.troubles.len() as u64)
+    }
+}
