@@ -10,7 +10,7 @@ use crate::{
     error::{ProviderError, of_ledger},
     group_commit::Durability,
     ledger::{LedgerError, changes, entry::Change},
-    placement::{Candidate, place},
+    placement::{Candidate, HEADROOM_BYTES, place},
     provider::Inner,
     volume::VolumeId,
 };
@@ -201,18 +201,22 @@ impl Inner {
     /// Returns the volume that takes a pack of so many bytes.
     pub(crate) fn place(&self, length: u64) -> Result<VolumeId, ServiceError> {
         let list = self.volumes.list();
+        // Of a folder channel the cap alone says how much: refused by it, a client learns what helps, and not that a disk is full.
+        let is_folder = self.volumes.folder_grace().is_some();
         let mut candidates = Vec::with_capacity(list.len());
         for (listed, _, volume) in &list {
             let free = volume.as_ref().and_then(|volume| volume.free_bytes().ok());
-            let used = if listed.capacity >= ENDLESS_CAP {
-                0
+            let left = if is_folder || listed.capacity >= ENDLESS_CAP {
+                u64::MAX
             } else {
                 let used = self.used(listed.id);
-                used.map_err(|error| of_ledger(&error))?
+                let used = used.map_err(|error| of_ledger(&error))?;
+                // The headroom is the disk's: a capacity may be used to its last byte.
+                listed.capacity.saturating_sub(used) + HEADROOM_BYTES
             };
             candidates.push(Candidate {
                 id: listed.id,
-                free_bytes: free.unwrap_or(0).min(listed.capacity.saturating_sub(used)),
+                free_bytes: free.unwrap_or(0).min(left),
                 is_ready: free.is_some() && !listed.is_draining,
             });
         }
