@@ -52,6 +52,7 @@ use crate::{
     node_state::{CandidateRow, SeenRow},
     progress::{Control, Event, Phase},
     random,
+    recover::layouts,
     session::OpenChannel,
 };
 
@@ -403,6 +404,15 @@ impl Engine {
         for number in demand.packs().filter(|number| !is_tail(*number)) {
             naming.look_up(number, &mut known)?;
         }
+        // Packs of another device, or of before a recovery: where their chunks stand has to be read.
+        let missing: Vec<ObjectRef> = demand
+            .packs()
+            .filter(|number| !is_tail(*number) && !known.layouts.contains_key(number))
+            .filter_map(|number| known.objects.get(&number).copied())
+            .collect();
+        for layout in layouts::read_all(first, &missing)? {
+            known.layouts.insert(layout.number(), layout);
+        }
         let data = match &prepared.change.naming {
             Naming::Also(more) => {
                 let mut targets = target(&demand, known.layouts.values());
@@ -747,10 +757,17 @@ impl<'a> Named<'a> {
         }
     }
 
+    /// Returns the records that this commit brings. Those that it only writes again were held against heads before it.
+    fn new_records(&self) -> impl Iterator<Item = &'a (Stamp, Record)> {
+        let newest = self.records.iter().map(|(stamp, _)| stamp.sequence).max();
+        let records = self.records.iter();
+        records.filter(move |(stamp, _)| Some(stamp.sequence) == newest)
+    }
+
     /// Returns what the change needs: what its records refer to.
     fn demand(&self) -> Result<Demand, ClientError> {
         let mut demand = Demand::default();
-        for (_, record) in self.records {
+        for (_, record) in self.new_records() {
             if let Record::File { content, .. } = record {
                 for extent in self.reader.resolve_all(content)? {
                     extent.chunks().for_each(|chunk| demand.add(chunk));
@@ -763,7 +780,7 @@ impl<'a> Named<'a> {
     /// As [`Self::demand`], where the whole state is at hand: what a spilled tail has moved into packs that no record names is needed too.
     fn demand_of(&self, state: &State, sealed: &[PackLayout]) -> Demand {
         let mut demand = Demand::default();
-        for (_, record) in self.records {
+        for (_, record) in self.new_records() {
             if let Record::File { content, .. } = record {
                 let chunks = state.resolve_all(content.extents());
                 chunks.for_each(|chunk| demand.add(chunk));

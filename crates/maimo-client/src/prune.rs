@@ -477,9 +477,22 @@ impl Engine {
         };
         let reader = self.catalog.reader()?;
         let mut layouts = BTreeMap::new();
-        for (number, _) in base.state.packs(first) {
+        let mut missing = Vec::new();
+        for (number, pack) in base.state.packs(first) {
             if let Some(layout) = reader.layout(number)? {
                 layouts.insert(number, layout);
+            } else if self
+                .view(first)
+                .is_some_and(|view| view.live(&pack).is_some())
+            {
+                missing.push(pack);
+            }
+        }
+        // Packs of another device: without their tables nothing could be said of what is needed of them.
+        let open = self.open.iter().find(|open| open.id == first);
+        if let Some(channel) = open.filter(|_| !missing.is_empty()) {
+            for layout in crate::recover::layouts::read_all(channel, &missing)? {
+                layouts.insert(layout.number(), layout);
             }
         }
         Ok(layouts)

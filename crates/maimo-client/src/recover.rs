@@ -28,7 +28,9 @@ use crate::{
     session::OpenChannel,
 };
 
-mod layouts;
+pub(crate) mod layouts;
+
+use layouts::AT_ONCE;
 
 /// Where to recover from.
 #[derive(Debug, Clone)]
@@ -201,7 +203,7 @@ impl Engine {
             bytes: 0,
         });
         let mut done = 0;
-        for some in missing.chunks(layouts::AT_ONCE) {
+        for some in missing.chunks(AT_ONCE) {
             control.check()?;
             let read: Vec<PackLayout> = layouts::read(channel, some)?;
             self.catalog.put_layouts(&read)?;

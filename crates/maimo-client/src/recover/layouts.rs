@@ -12,10 +12,22 @@ use maimo_vault::pack::{OpenPackError, PackKind, PackLayout, PackReader, trailer
 use crate::{error::ClientError, session::OpenChannel};
 
 /// How many packs are read from in one request.
-pub(super) const AT_ONCE: usize = 256;
+pub(crate) const AT_ONCE: usize = 256;
+
+/// Returns the layouts of any number of data packs.
+pub(crate) fn read_all(
+    channel: &OpenChannel,
+    packs: &[ObjectRef],
+) -> Result<Vec<PackLayout>, ClientError> {
+    let mut layouts = Vec::with_capacity(packs.len());
+    for some in packs.chunks(AT_ONCE) {
+        layouts.extend(read(channel, some)?);
+    }
+    Ok(layouts)
+}
 
 /// Returns the layouts of data packs. Their first and last group tell nearly always; where a table is longer, its groups are read too.
-pub(super) fn read(
+pub(crate) fn read(
     channel: &OpenChannel,
     packs: &[ObjectRef],
 ) -> Result<Vec<PackLayout>, ClientError> {
