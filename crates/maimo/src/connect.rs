@@ -6,11 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use maimo_net::{
-    connect::{Connector, Provider as _},
-    in_process::InProcess,
-    service::ServiceError,
-};
+use maimo_net::{connect::Connector, in_process::InProcess, service::ServiceError};
 pub(crate) use maimo_provider::provider::FolderTerms;
 use maimo_provider::{error::ProviderError, provider};
 

@@ -2,12 +2,6 @@
 //!
 //! Results go to standard output, all else to standard error; the exit code is a contract ([`error::Exit`]). All work is done by the libraries.
 
-#![allow(
-    dead_code,
-    unused_imports,
-    reason = "the commands that use the rest land one by one"
-)]
-
 mod cli;
 mod commands;
 mod config;

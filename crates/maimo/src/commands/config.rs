@@ -16,7 +16,7 @@ use crate::{
 
 /// Show the configuration, or where it is read from
 ///
-/// One TOML file. Every key has a default; a flag of the same name beats the variable MAIMO_<NAME>, that beats the file.
+/// One TOML file. Every key has a default; a flag of the same name beats the variable `MAIMO_<NAME>`, that beats the file.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Print every key with its documentation and what holds

@@ -1,9 +1,6 @@
 //! `history`: the revisions of a path.
 
-use std::{
-    io::{self, Write},
-    path::PathBuf,
-};
+use std::{io, path::PathBuf};
 
 use maimo_client::browse::RevisionReport;
 use serde::Serialize;

@@ -43,11 +43,6 @@ impl Progress {
     pub(crate) const fn control(&self) -> &Control {
         &self.control
     }
-
-    /// Returns how many warnings of a path were told.
-    pub(crate) fn troubles(&self) -> u64 {
-        self.meter.lock().troubles
-    }
 }
 
 impl Drop for Progress {

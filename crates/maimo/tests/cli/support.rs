@@ -1,7 +1,5 @@
 //! Running the binary in a folder of its own, with none of the caller's variables.
 
-#![allow(dead_code, reason = "helpers of tests that land with their commands")]
-
 use std::{
     fs,
     io::Write,

@@ -77,15 +77,6 @@ impl Manifest {
         (self.entries.len() as u64).saturating_sub(1)
     }
 
-    /// Returns the files' paths, in order.
-    pub(crate) fn file_paths(&self) -> impl Iterator<Item = &Path> {
-        let files = self
-            .entries
-            .iter()
-            .filter(|entry| entry.1.length().is_some());
-        files.map(|entry| entry.0.as_path())
-    }
-
     /// Returns what differs in `other`, a line each.
     pub(crate) fn differences(&self, other: &Self) -> Vec<String> {
         let mut differences = Vec::new();
