@@ -16,6 +16,7 @@ use maimo_core::{clock::Timestamp, id::ChannelId};
 use maimo_net::service::ServiceError;
 
 use crate::{
+    clean::Clean,
     error::of_ledger,
     ledger::{Ledger, LedgerError, Mark, Rows, entry::Change},
     volume::{LogEntry, VolumeId},
@@ -72,6 +73,7 @@ pub(crate) struct Committer {
     turn: Condvar,
     ledger: Mutex<Work>,
     volumes: Arc<Volumes>,
+    clean: Arc<Clean>,
 }
 
 /// The ledger, and why it takes no more changes.
@@ -90,7 +92,7 @@ struct Queue {
 type Outcome = Option<Result<(), ServiceError>>;
 
 impl Committer {
-    pub(crate) fn new(ledger: Box<dyn Ledger>, volumes: Arc<Volumes>) -> Self {
+    pub(crate) fn new(ledger: Box<dyn Ledger>, volumes: Arc<Volumes>, clean: Arc<Clean>) -> Self {
         Self {
             queue: Mutex::default(),
             turn: Condvar::new(),
@@ -99,6 +101,7 @@ impl Committer {
                 failed: None,
             }),
             volumes,
+            clean,
         }
     }
 
@@ -157,6 +160,9 @@ impl Committer {
     }
 
     fn commit(&self, work: &mut Work, jobs: Vec<Job>) -> Result<(), ServiceError> {
+        self.clean
+            .soil()
+            .map_err(|error| unavailable(&error.to_string()))?;
         let mut jobs = Some(jobs);
         let mut is_logged = false;
         let done = work.ledger.transact(&mut |rows| {
@@ -197,6 +203,7 @@ impl Committer {
             let said = of_ledger(&error);
             // Before the log was touched, a failed transaction has changed nothing.
             if is_logged || error.is_damage() {
+                self.clean.doubt();
                 work.failed = Some(crate::error::chain(&error));
             }
             said

@@ -126,6 +126,8 @@ pub(crate) struct ChannelRow {
     pub(crate) terms: Terms,
     /// In which volume's log it is.
     pub(crate) log: VolumeId,
+    /// How often it went from one log to another: of two logs that have it, the later one counts.
+    pub(crate) era: u32,
     pub(crate) registered: Timestamp,
     /// When its client last changed something.
     pub(crate) seen: Timestamp,
@@ -181,6 +183,8 @@ pub(crate) trait Rows {
     fn put_mark(&self, volume: VolumeId, mark: &Mark) -> Result<()>;
 
     fn channels(&self) -> Result<Vec<ChannelId>>;
+    /// Channels of which something may be freed by `now`, or whose client changed something after `seen`.
+    fn channels_due(&self, now: Timestamp, seen: Timestamp) -> Result<Vec<ChannelId>>;
     fn channel(&self, channel: &ChannelId) -> Result<Option<ChannelRow>>;
     /// Adds a channel; the number in `row` is ignored.
     fn add_channel(&self, row: &ChannelRow) -> Result<()>;

@@ -4,10 +4,12 @@
 //! ledger is rows that can be made anew from the volumes, [`provider`] an installation with its keys and its owner's commands; what it
 //! does for one client is behind [`maimo_net::service::Session`]. All decisions are [`maimo_core::custody`]'s.
 
+mod clean;
 pub mod error;
 mod group_commit;
 pub mod keys;
 pub mod ledger;
+mod orphans;
 pub mod placement;
 pub mod provider;
 mod rebuild;

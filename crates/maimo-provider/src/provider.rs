@@ -30,6 +30,7 @@ use maimo_net::{
 use rand_core::TryRng;
 
 use crate::{
+    clean::Clean,
     error::{ProviderError, of_ledger},
     group_commit::{Batch, Committer, Durability},
     keys::{self, Keys, KeysError, ProviderPhrase},
@@ -84,6 +85,8 @@ pub(crate) struct Inner {
     /// Held for reading while a pack's file is put in place and its row made, for writing while a file is punched or removed by what its row
     /// says: else a pack that came in again could be taken for what was let go.
     pub(crate) files: RwLock<()>,
+    /// After all that writes the ledger: when it goes, it says that all was closed.
+    pub(crate) clean: Arc<Clean>,
     /// Keeps the home locked.
     _lock: File,
 }
@@ -190,19 +193,26 @@ impl Provider {
             let path = home.join(FOLDER_VOLUME);
             let volume = mount(&path, &owner)?;
             let capacity = terms.capacity.unwrap_or(ENDLESS_CAP);
-            volumes.add(Path::new(FOLDER_VOLUME), volume, capacity)?;
+            volumes.add(Path::new(FOLDER_VOLUME), volume.id(), capacity)?;
+            volumes.mount(Arc::new(volume));
         }
         let volumes = Arc::new(volumes);
-        let opened = rebuild::open(home, &volumes)?;
+        let clean = Arc::new(Clean::open(home, Arc::clone(&volumes)));
+        let opened = rebuild::open(home, &volumes, &clean)?;
         let provider = Self {
             inner: Arc::new(Inner {
                 keys,
-                committer: Committer::new(Box::new(opened.ledger), Arc::clone(&volumes)),
+                committer: Committer::new(
+                    Box::new(opened.ledger),
+                    Arc::clone(&volumes),
+                    Arc::clone(&clean),
+                ),
                 volumes,
-                readers: Readers::new(home.join(LEDGER)),
+                readers: Readers::new(home.join(LEDGER), Arc::clone(&clean)),
                 instance: opened.instance,
                 coming: Mutex::default(),
                 files: RwLock::default(),
+                clean,
                 _lock: lock,
             }),
         };
@@ -210,8 +220,14 @@ impl Provider {
             let run = move |batch: &mut Batch<'_>| rebuild::log_again(batch, log);
             provider.inner.committer.run(run)?;
         }
+        for volume in provider.inner.volumes.all_mounted() {
+            if !provider.inner.clean.is_settled(volume.id()) {
+                // What fails is tried again at the next start.
+                let _ = provider.inner.settle(&volume);
+            }
+        }
         // What came due while nobody looked. A disk that cannot take it now takes it at the next start.
-        let _ = provider.inner.sweep(now());
+        let _ = provider.inner.sweep_due(now());
         Ok(provider)
     }
 
@@ -287,6 +303,38 @@ impl Provider {
 }
 
 impl Inner {
+    /// Holds what is on a volume against the rows.
+    fn settle(&self, volume: &Arc<Volume>) -> Result<(), ProviderError> {
+        self.settle_incoming(volume)?;
+        self.settle_packs(volume)?;
+        self.clean.settle(volume.id());
+        Ok(())
+    }
+
+    /// Takes into the ledger what the log of a volume says that was not there before, then uses the volume.
+    pub(crate) fn take_up(&self, volume: &Arc<Volume>) -> Result<(), ProviderError> {
+        let log = Arc::clone(volume);
+        // Before anything can be appended to that log: else what it has would be passed over for ever.
+        let taken = self.committer.run(move |batch| {
+            match rebuild::catch_up(batch.rows, &log) {
+                // It does not follow from these rows, which are not wrong for that: all is made anew at the next start.
+                Err(LedgerError::Damaged { .. }) => {
+                    Err(LedgerError::Unmounted { volume: log.id() })
+                }
+                caught_up => caught_up,
+            }
+        });
+        let state = taken.inspect_err(|_| self.clean.doubt())?;
+        self.settle_incoming(volume)?;
+        self.volumes.mount(Arc::clone(volume));
+        if state == rebuild::Log::Lost {
+            let id = volume.id();
+            self.committer
+                .run(move |batch| rebuild::log_again(batch, id))?;
+        }
+        self.settle(volume)
+    }
+
     /// Returns the channel of a client.
     pub(crate) fn channel_of(&self, client: &ClientPublicKey) -> ChannelId {
         ChannelId::derive(self.keys.auth_public().as_bytes(), client.as_bytes())

@@ -1,6 +1,7 @@
 //! Opening the ledger: as it is, with the rest of the logs replayed, or made anew.
 //!
 //! ```text
+//!   closed in order, its marks at the ends of the logs --> as it was, nothing is read
 //!   readable, its marks in the logs --> replay what comes after them
 //!   anything else ------------------> all rows anew, from the logs and the packs' files
 //! ```
@@ -22,12 +23,14 @@ use maimo_core::{
 };
 
 use crate::{
+    clean::Clean,
     error::ProviderError,
     group_commit::{Batch, Durability},
     ledger::{
         Ledger, LedgerError, Mark, PackRow, Rows, changes, entry::Change, sqlite::SqliteLedger,
     },
     provider::{ENDLESS_CAP, LEDGER, now, random},
+    sweep::SWEPT,
     volume::{OwnedEntry, Replayed, StoredPack, Volume, VolumeError, VolumeId},
     volumes::Volumes,
 };
@@ -48,24 +51,76 @@ pub(crate) struct Opened {
 }
 
 /// Opens the ledger of a provider, and makes it anew if it has to be.
-pub(crate) fn open(home: &Path, volumes: &Volumes) -> Result<Opened, ProviderError> {
+pub(crate) fn open(home: &Path, volumes: &Volumes, clean: &Clean) -> Result<Opened, ProviderError> {
     let path = home.join(LEDGER);
-    let found = if path.exists() {
+    match as_it_was(&path, volumes, clean) {
+        Ok(Some(opened)) => return Ok(opened),
+        Ok(None) => {}
+        Err(error) if error.is_damage() => {}
+        Err(error) => return Err(error.into()),
+    }
+    clean
+        .unsettle()
+        .map_err(ProviderError::io("opening the ledger"))?;
+    let mut opened = if path.exists() {
         as_it_is(&path, volumes)
     } else {
         Err(NEW.into())
     };
-    match found {
-        Err(ProviderError::Ledger(error)) if error.is_damage() => {}
-        opened => return opened,
+    if matches!(&opened, Err(ProviderError::Ledger(error)) if error.is_damage()) {
+        for (_, path, volume) in volumes.list() {
+            if volume.is_none() {
+                return Err(ProviderError::RebuildNeeds { path });
+            }
+        }
+        remove(&path)?;
+        opened = anew(&path, volumes);
     }
-    for (_, path, volume) in volumes.list() {
-        if volume.is_none() {
-            return Err(ProviderError::RebuildNeeds { path });
+    if opened.is_ok() {
+        for volume in volumes.all_mounted() {
+            // Else nobody could tell at the next start that the last entry is the last one. The next append would do it, too.
+            let _ = volume.log().cut_torn_end();
         }
     }
-    remove(&path)?;
-    anew(&path, volumes)
+    opened
+}
+
+/// Opens a ledger that was closed in order, if its logs still end where it took the last entry from them. Reads next to nothing.
+fn as_it_was(path: &Path, volumes: &Volumes, clean: &Clean) -> Result<Option<Opened>, LedgerError> {
+    if !clean.is_marked() {
+        return Ok(None);
+    }
+    let mut ledger = SqliteLedger::open(path)?;
+    let mut instance = None;
+    ledger.transact(&mut |rows| {
+        for volume in volumes.all_mounted() {
+            if !clean.is_settled(volume.id()) || !has_all(rows, &volume)? {
+                return Ok(());
+            }
+        }
+        instance = Some(instance_of(rows)?);
+        Ok(())
+    })?;
+    Ok(instance.map(|instance| Opened {
+        ledger,
+        instance,
+        lost: Vec::new(),
+    }))
+}
+
+/// Returns whether a log ends with the last entry that the ledger took from it.
+fn has_all(rows: &dyn Rows, volume: &Volume) -> Result<bool, LedgerError> {
+    let Some(mark) = rows.mark(volume.id())? else {
+        return Ok(volume.log().is_empty()?);
+    };
+    let last = volume.log().last_entry(mark.position)?;
+    Ok(last.is_some_and(|last| mark_of(&last) == mark))
+}
+
+fn instance_of(rows: &dyn Rows) -> Result<LedgerInstance, LedgerError> {
+    let found = rows.meta(INSTANCE)?.ok_or(NEW)?;
+    let found = <[u8; 16]>::try_from(found.as_slice()).map_err(|_| NEW)?;
+    Ok(LedgerInstance(found))
 }
 
 fn as_it_is(path: &Path, volumes: &Volumes) -> Result<Opened, ProviderError> {
@@ -74,9 +129,7 @@ fn as_it_is(path: &Path, volumes: &Volumes) -> Result<Opened, ProviderError> {
     let mut instance = None;
     let mut lost = Vec::new();
     ledger.transact(&mut |rows| {
-        let found = rows.meta(INSTANCE)?.ok_or(NEW)?;
-        let found = <[u8; 16]>::try_from(found.as_slice()).map_err(|_| NEW)?;
-        instance = Some(LedgerInstance(found));
+        instance = Some(instance_of(rows)?);
         for volume in volumes.all_mounted() {
             if catch_up(rows, &volume)? == Log::Lost {
                 lost.push(volume.id());
@@ -107,13 +160,13 @@ fn check_totals(rows: &dyn Rows) -> Result<(), LedgerError> {
 
 /// Whether a log has what the ledger took from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Log {
+pub(crate) enum Log {
     Whole,
     Lost,
 }
 
 /// Replays what a log has after the ledger's mark.
-fn catch_up(rows: &dyn Rows, volume: &Volume) -> Result<Log, LedgerError> {
+pub(crate) fn catch_up(rows: &dyn Rows, volume: &Volume) -> Result<Log, LedgerError> {
     const OTHER_LOG: LedgerError = LedgerError::Damaged {
         what: "the log does not have what the ledger took from it",
     };
@@ -202,6 +255,7 @@ fn anew(path: &Path, volumes: &Volumes) -> Result<Opened, ProviderError> {
         for channel in &torn {
             salvage::settle(rows, channel, now)?;
         }
+        rows.put_meta(SWEPT, &now.0.to_le_bytes())?;
         rows.put_meta(INSTANCE, &instance.0)
     })?;
     let lost = Vec::new();
@@ -325,7 +379,7 @@ fn with_file(
 }
 
 /// Returns what a pack is for, as its header says.
-fn class_of(volume: &Volume, stored: &StoredPack) -> Option<PackClass> {
+pub(crate) fn class_of(volume: &Volume, stored: &StoredPack) -> Option<PackClass> {
     let file = volume.pack(stored.channel, &stored.pack).ok()?;
     let mut header = [0; Prelude::LENGTH];
     file.read(0, &mut header).ok()?;

@@ -3,9 +3,10 @@
 //! A crash between the two leaves bytes that no row names, never a row without its bytes. Which files are still to be punched is in the ledger
 //! until it is done.
 
+use core::time::Duration;
 use std::sync::PoisonError;
 
-use maimo_core::{clock::Timestamp, live_map::LiveMap, units::groups};
+use maimo_core::{clock::Timestamp, id::ChannelId, live_map::LiveMap, units::groups};
 
 use crate::{
     error::ProviderError,
@@ -14,6 +15,11 @@ use crate::{
     provider::Inner,
     volume::VolumeError,
 };
+
+/// When commits were last thinned out, in the ledger.
+pub(crate) const SWEPT: &str = "swept";
+/// For how long they then are left as they are.
+const THIN_AFTER: Duration = Duration::from_hours(1);
 
 /// What a sweep freed, of all clients.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -33,8 +39,40 @@ pub struct SweepReport {
 impl Inner {
     /// Frees what may be freed at `now`.
     pub(crate) fn sweep(&self, now: Timestamp) -> Result<SweepReport, ProviderError> {
+        let channels = self.readers.read(|rows| rows.channels())?;
+        self.sweep_channels(channels, now)
+    }
+
+    /// Frees what may be freed at `now`, if there is anything; looks at dates only. Commits are thinned out again after an hour.
+    pub(crate) fn sweep_due(&self, now: Timestamp) -> Result<SweepReport, ProviderError> {
+        let (channels, is_noted) = self.readers.read(|rows| {
+            let swept = rows.meta(SWEPT)?;
+            let swept = swept.and_then(|bytes| bytes.try_into().ok());
+            let swept = swept.map_or(0, u64::from_le_bytes);
+            // Of a channel that has not changed for so long all is thinned out that ever will be.
+            let seen = if now.since(Timestamp(swept)) >= THIN_AFTER {
+                Timestamp(swept.saturating_sub(2 * 24 * 60 * 60 * 1000))
+            } else {
+                Timestamp(u64::MAX)
+            };
+            Ok((rows.channels_due(now, seen)?, !rows.punches()?.is_empty()))
+        })?;
+        if channels.is_empty() {
+            if is_noted {
+                self.punch_all();
+            }
+            return Ok(SweepReport::default());
+        }
+        self.sweep_channels(channels, now)
+    }
+
+    fn sweep_channels(
+        &self,
+        channels: Vec<ChannelId>,
+        now: Timestamp,
+    ) -> Result<SweepReport, ProviderError> {
         let mut report = SweepReport::default();
-        for channel in self.readers.read(|rows| rows.channels())? {
+        for channel in channels {
             let swept = self.committer.run(move |batch| {
                 let Some(row) = batch.rows.channel(&channel)? else {
                     return Ok(changes::Sweeping::default());
@@ -57,6 +95,9 @@ impl Inner {
                 self.abandon(channel, pack, volume);
             }
         }
+        let swept = now.0.to_le_bytes();
+        self.committer
+            .run(move |batch| batch.rows.put_meta(SWEPT, &swept))?;
         self.punch_all();
         Ok(report)
     }
@@ -104,7 +145,7 @@ impl Inner {
     /// Throws away what came in of a pack whose room was given back.
     pub(crate) fn abandon(
         &self,
-        channel: maimo_core::id::ChannelId,
+        channel: ChannelId,
         pack: maimo_core::reference::ObjectRef,
         volume: crate::volume::VolumeId,
     ) {

@@ -62,7 +62,7 @@ impl TestClient {
         let key = ClientSecretKey::from_seed(&[seed; 32]);
         Self {
             session: provider.session(key.public()).unwrap(),
-            channel: provider.inner.channel_of(&key.public()),
+            channel: ChannelId::derive(provider.auth().as_bytes(), key.public().as_bytes()),
             key,
             data: Inventory::new(),
             vital: Inventory::new(),

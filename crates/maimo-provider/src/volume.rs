@@ -350,6 +350,19 @@ impl Volume {
         incoming::list(&self.inner.incoming_folder())
     }
 
+    /// Removes what came in of a pack that nobody goes on with.
+    ///
+    /// # Errors
+    ///
+    /// [`VolumeError::Busy`], those of the file system.
+    pub fn remove_incoming(&self, channel: ChannelId, pack: &ObjectRef) -> Result<(), VolumeError> {
+        let coming = lock(&self.inner.coming);
+        if coming.contains(&(channel, *pack)) {
+            return Err(VolumeError::Busy);
+        }
+        incoming::remove(&self.inner, &channel, pack)
+    }
+
     /// Opens a pack for reading. Files stay open for a while, so asking again is cheap.
     ///
     /// # Errors
@@ -455,6 +468,29 @@ impl Volume {
     /// Walks all packs, in no order: for rebuilding a ledger, for scrubbing and for draining.
     pub fn packs(&self) -> impl Iterator<Item = Result<StoredPack, VolumeError>> + use<> {
         listing::walk(&self.inner.path.join(PACKS))
+    }
+
+    /// Walks the names of all packs, in no order but one channel after the other. No file is opened.
+    pub fn pack_names(
+        &self,
+    ) -> impl Iterator<Item = Result<(ChannelId, RootHash), VolumeError>> + use<> {
+        listing::names(&self.inner.path.join(PACKS)).map(|found| {
+            let (channel, root, _) = found?;
+            Ok((channel, root))
+        })
+    }
+
+    /// Returns what a pack's file says of it; nothing where there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`VolumeError::DamagedPack`], those of the file system.
+    pub fn stored(
+        &self,
+        channel: ChannelId,
+        root: RootHash,
+    ) -> Result<Option<StoredPack>, VolumeError> {
+        listing::open(channel, root, &self.inner.pack_path(&channel, &root)).transpose()
     }
 
     /// Returns what can be made to fail.

@@ -71,7 +71,9 @@ impl Volumes {
         let bytes = fs::read(&path).map_err(ProviderError::io("reading the list of volumes"))?;
         let list = parse(&bytes).ok_or(ProviderError::Settings { path })?;
         let volumes = Self::of(home, owner, list);
-        volumes.mount();
+        for volume in volumes.open_more() {
+            volumes.mount(volume);
+        }
         Ok(volumes)
     }
 
@@ -93,14 +95,24 @@ impl Volumes {
         self.owner
     }
 
-    /// Tries to open what is not open.
-    pub(crate) fn mount(&self) {
-        for listed in &mut self.write().volumes {
-            if listed.volume.is_none() {
-                let path = self.home.join(&listed.path);
+    /// Opens what is not open and can be. Who calls it makes sure that the ledger has what these volumes' logs say, then [mounts](Self::mount) them.
+    pub(crate) fn open_more(&self) -> Vec<Arc<Volume>> {
+        let list = self.list();
+        list.into_iter()
+            .filter(|(.., volume)| volume.is_none())
+            .filter_map(|(listed, path, _)| {
                 let opened = Volume::open(&path, Some(listed.id), &self.owner);
-                listed.volume = opened.ok().map(Arc::new);
-            }
+                opened.ok().map(Arc::new)
+            })
+            .collect()
+    }
+
+    /// Lets a volume of the list be used.
+    pub(crate) fn mount(&self, volume: Arc<Volume>) {
+        let mut list = self.write();
+        let mut all = list.volumes.iter_mut();
+        if let Some(listed) = all.find(|listed| listed.id == volume.id()) {
+            listed.volume = Some(volume);
         }
     }
 
@@ -137,14 +149,13 @@ impl Volumes {
         self.read().folder
     }
 
-    /// Adds a volume, or takes back one that is the provider's already.
+    /// Adds a volume, or takes back one that is the provider's already. It cannot be used before it is [mounted](Self::mount).
     pub(crate) fn add(
         &self,
         path: &Path,
-        volume: Volume,
+        id: VolumeId,
         capacity: u64,
     ) -> Result<(), ProviderError> {
-        let id = volume.id();
         self.change(|list| {
             list.volumes.retain(|listed| listed.id != id);
             list.volumes.push(Listed {
@@ -152,7 +163,7 @@ impl Volumes {
                 capacity,
                 is_draining: false,
                 path: path.to_owned(),
-                volume: Some(Arc::new(volume)),
+                volume: None,
             });
         })
     }
@@ -245,7 +256,7 @@ fn parse(bytes: &[u8]) -> Option<List> {
     Some(list)
 }
 
-fn parse_id(text: &str) -> Option<VolumeId> {
+pub(crate) fn parse_id(text: &str) -> Option<VolumeId> {
     let mut id = [0; 16];
     if text.len() != 32 || !text.is_ascii() {
         return None;
@@ -269,8 +280,8 @@ mod tests {
         let volumes = Volumes::create(home.path(), owner, Some(Grace::DEFAULT)).unwrap();
         let path = home.path().join(OsStr::from_bytes(b"a disk \xff"));
         let volume = Volume::create(&path, VolumeId([0xab; 16]), &owner).unwrap();
-        volumes.add(&path, volume, 77).unwrap();
-        drop(volumes);
+        volumes.add(&path, volume.id(), 77).unwrap();
+        drop((volumes, volume));
         let again = Volumes::open(home.path(), owner).unwrap();
         assert_eq!(again.folder_grace(), Some(Grace::DEFAULT));
         let (listed, found, volume) = again.list().remove(0);

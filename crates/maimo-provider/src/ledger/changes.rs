@@ -47,6 +47,7 @@ pub(crate) fn register(
                 label: label.to_owned(),
                 terms,
                 log,
+                era: 0,
                 registered: now,
                 seen: now,
                 state: maimo_core::custody::ChannelState::new(channel, client),

@@ -20,6 +20,7 @@ CREATE TABLE channels (
     label      TEXT NOT NULL,
     terms      BLOB NOT NULL,
     log        BLOB NOT NULL, -- the volume in whose log the channel is
+    era        INTEGER NOT NULL, -- how often it went from one log to another
     registered INTEGER NOT NULL,
     seen       INTEGER NOT NULL,
     sequence   INTEGER NOT NULL, -- of the newest head; 0 before the first
@@ -69,6 +70,7 @@ CREATE TABLE heads (
     PRIMARY KEY (channel, sequence)
 );
 CREATE INDEX heads_by_root ON heads (channel, root);
+CREATE INDEX heads_due ON heads (channel, free_after) WHERE free_after IS NOT NULL;
 
 CREATE TABLE uploads (
     channel  INTEGER NOT NULL,

@@ -5,13 +5,14 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use super::{Ledger, LedgerError, Result, Rows};
+use crate::clean::Clean;
 
 pub(super) mod encode;
 mod rows;
@@ -19,7 +20,7 @@ mod rows;
 use rows::SqliteRows;
 
 /// The version of the schema; a ledger of another one is made anew.
-const SCHEMA_VERSION: i32 = 1;
+const SCHEMA_VERSION: i32 = 2;
 const SCHEMA: &str = include_str!("schema.sql");
 /// How many connections that read are kept for the next who reads.
 const READERS_MAX: usize = 8;
@@ -93,13 +94,15 @@ impl Ledger for SqliteLedger {
 #[derive(Debug)]
 pub(crate) struct Readers {
     path: PathBuf,
+    clean: Arc<Clean>,
     idle: Mutex<Vec<Connection>>,
 }
 
 impl Readers {
-    pub(crate) fn new(path: PathBuf) -> Self {
+    pub(crate) fn new(path: PathBuf, clean: Arc<Clean>) -> Self {
         Self {
             path,
+            clean,
             idle: Mutex::new(Vec::new()),
         }
     }
@@ -117,7 +120,11 @@ impl Readers {
             None => self.open()?,
         };
         let transaction = connection.transaction()?;
-        let result = work(&SqliteRows(&transaction))?;
+        let result = work(&SqliteRows(&transaction)).inspect_err(|error| {
+            if error.is_damage() {
+                self.clean.doubt();
+            }
+        })?;
         drop(transaction);
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         if idle.len() < READERS_MAX {

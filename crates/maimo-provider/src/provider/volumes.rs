@@ -1,6 +1,9 @@
 //! What the owner does with volumes: add, list, drain, remove.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use maimo_core::units::outboard_bytes;
 use maimo_net::service::ServiceError;
@@ -64,7 +67,10 @@ impl Provider {
             });
         }
         let volume = mount(&path, &self.auth())?;
-        volumes.add(&path, volume, capacity)
+        volumes.add(&path, volume.id(), capacity)?;
+        // Where its log does not follow from what the ledger knows, it is used from the next start on.
+        let _ = self.inner.take_up(&Arc::new(volume));
+        Ok(())
     }
 
     /// Returns all volumes.
@@ -73,7 +79,10 @@ impl Provider {
     ///
     /// A ledger that cannot be read.
     pub fn volumes(&self) -> Result<Vec<VolumeStatus>, ProviderError> {
-        self.inner.volumes.mount();
+        for volume in self.inner.volumes.open_more() {
+            // One that cannot be taken up now is shown as it is: not mounted.
+            let _ = self.inner.take_up(&volume);
+        }
         let mut found = Vec::new();
         for (listed, path, volume) in self.inner.volumes.list() {
             let free = volume.as_ref().and_then(|volume| volume.free_bytes().ok());
@@ -117,6 +126,11 @@ impl Provider {
             path: path.clone(),
             source,
         };
+        // Before the first file is copied: after a crash a copy without a row is looked for.
+        inner
+            .clean
+            .soil()
+            .map_err(ProviderError::io("beginning to drain"))?;
         let source = inner.volumes.mounted(id);
         let source = source.ok_or_else(|| ProviderError::NoVolume { path: path.clone() })?;
         let mut packs = inner.all_packs()?;

@@ -217,6 +217,16 @@ fn parse_name(name: &str) -> Option<(ChannelId, ObjectRef)> {
     Some((channel.parse().ok()?, pack))
 }
 
+/// Removes the file of a pack that nobody has open.
+pub(super) fn remove(
+    volume: &Inner,
+    channel: &ChannelId,
+    pack: &ObjectRef,
+) -> Result<(), VolumeError> {
+    let path = volume.incoming_folder().join(name(channel, pack));
+    volume.disk.remove(&path)
+}
+
 /// Lists what a folder has come in.
 pub(super) fn list(folder: &Path) -> Result<Vec<(ChannelId, ObjectRef)>, VolumeError> {
     let entries = fs::read_dir(folder).map_err(VolumeError::io("reading the volume"))?;

@@ -5,7 +5,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use maimo_core::{id::ChannelId, live_map::LiveMap, reference::ObjectRef};
+use maimo_core::{
+    id::{ChannelId, RootHash},
+    live_map::LiveMap,
+    reference::ObjectRef,
+};
 
 use super::{PackFile, VolumeError};
 
@@ -22,16 +26,34 @@ pub struct StoredPack {
 
 /// Walks the folders of channels below `packs`, one at a time, so that memory stays small. A file that is no pack is passed over.
 pub(super) fn walk(packs: &Path) -> impl Iterator<Item = Result<StoredPack, VolumeError>> + use<> {
+    names(packs).filter_map(|found| match found {
+        Ok((channel, root, path)) => open(channel, root, &path),
+        Err(error) => Some(Err(error)),
+    })
+}
+
+/// Walks the names alone.
+pub(super) fn names(
+    packs: &Path,
+) -> impl Iterator<Item = Result<(ChannelId, RootHash, PathBuf), VolumeError>> + use<> {
     folders(packs)
         .flat_map(|two| spread(two, |two| folders(&two)))
         .flat_map(|channel| spread(channel, |channel| folders(&channel)))
-        .filter_map(|path| path.map(|path| open(&path)).transpose())
-        .map(|found| found.and_then(|found| found))
+        .filter_map(|path| path.map(name).transpose())
 }
 
-fn open(path: &Path) -> Option<Result<StoredPack, VolumeError>> {
+fn name(path: PathBuf) -> Option<(ChannelId, RootHash, PathBuf)> {
     let channel = path.parent()?.file_name()?.to_str()?.parse().ok()?;
     let root = path.file_name()?.to_str()?.parse().ok()?;
+    Some((channel, root, path))
+}
+
+/// Opens a pack's file for what it says; nothing where there is none.
+pub(super) fn open(
+    channel: ChannelId,
+    root: RootHash,
+    path: &Path,
+) -> Option<Result<StoredPack, VolumeError>> {
     let found = PackFile::open_any(path, channel, root).map(|file| StoredPack {
         channel,
         pack: *file.reference(),

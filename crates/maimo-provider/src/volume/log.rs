@@ -230,6 +230,66 @@ impl Log {
         })
     }
 
+    /// Returns the entry at a position if it is the log's last and sound: then nothing has to be replayed from there.
+    ///
+    /// # Errors
+    ///
+    /// Those of the file system.
+    pub fn last_entry(&self, position: LogPosition) -> Result<Option<OwnedEntry>, VolumeError> {
+        let segment = position.segment_name();
+        if lock(&self.state).newest_of_last() != Some(segment) {
+            return Ok(None);
+        }
+        let entry = match self.read(position) {
+            Err(VolumeError::NotHeld | VolumeError::DamagedEntry) => return Ok(None),
+            entry => entry?,
+        };
+        let bytes = HEADER_BYTES + entry.body.len() + entry::TAG_BYTES;
+        let end = u64::from(position.offset()) + bytes as u64;
+        if self.size_of(segment)? != end {
+            return Ok(None);
+        }
+        lock(&self.state).known = Some(segment.at(u32::try_from(end).unwrap_or(u32::MAX)));
+        Ok(Some(entry))
+    }
+
+    /// Cuts off the torn end that a crash left, as the next append would.
+    ///
+    /// # Errors
+    ///
+    /// Those of the file system.
+    pub fn cut_torn_end(&self) -> Result<(), VolumeError> {
+        let mut state = lock(&self.state);
+        if !state.segments.is_empty() {
+            self.writer(&mut state)?;
+        }
+        Ok(())
+    }
+
+    /// Returns whether no entry was ever appended.
+    ///
+    /// # Errors
+    ///
+    /// Those of the file system.
+    pub fn is_empty(&self) -> Result<bool, VolumeError> {
+        let (first, count) = {
+            let state = lock(&self.state);
+            (state.newest_of_last(), state.segments.len())
+        };
+        match first {
+            None => Ok(true),
+            Some(first) if count == 1 => {
+                Ok(self.size_of(first)? <= u64::from(entry::SEGMENT_HEADER_BYTES))
+            }
+            Some(_) => Ok(false),
+        }
+    }
+
+    fn size_of(&self, segment: SegmentName) -> Result<u64, VolumeError> {
+        let found = self.file(segment)?.metadata();
+        Ok(found.map_err(VolumeError::io("reading the log"))?.len())
+    }
+
     /// Goes through all entries in the order in which they were appended, from a position on or from the first.
     ///
     /// All that it returns is durable before it is returned. A torn end, which no [`Self::sync`] ever covered, is passed over; damage
@@ -250,10 +310,10 @@ impl Log {
             return self.begin_segment(state, SegmentName::FIRST);
         };
         let file = self.disk.open_there(&self.path(segment))?;
-        let bytes = entry::read_segment(&file)?;
-        entry::check_version(&bytes)?;
         let known = state.known.filter(|known| known.segment_name() == segment);
         let mut end = known.map_or(entry::SEGMENT_HEADER_BYTES, LogPosition::offset);
+        let bytes = entry::read_segment_from(&file, end as usize)?;
+        entry::check_version(&bytes)?;
         if bytes.len() < entry::SEGMENT_HEADER_BYTES as usize {
             // The power went before the segment's first sync.
             self.disk

@@ -104,8 +104,20 @@ impl Rows for SqliteRows<'_> {
         self.all(sql, [], |row| Ok(ChannelId(row.get(0)?)))
     }
 
+    fn channels_due(&self, now: Timestamp, seen: Timestamp) -> Result<Vec<ChannelId>> {
+        let sql = "SELECT channel FROM channels WHERE seen > ?2
+                   OR EXISTS (SELECT 1 FROM packs WHERE channel = number AND next_date IS NOT NULL AND next_date BETWEEN 0 AND ?1)
+                   OR EXISTS (SELECT 1 FROM nodes WHERE channel = number AND free_after IS NOT NULL AND free_after BETWEEN 0 AND ?1)
+                   OR EXISTS (SELECT 1 FROM heads WHERE channel = number AND free_after IS NOT NULL AND free_after BETWEEN 0 AND ?1)
+                   OR EXISTS (SELECT 1 FROM uploads WHERE channel = number AND expires BETWEEN 0 AND ?1)
+                   ORDER BY number";
+        self.all(sql, [clip(now), clip(seen)], |row| {
+            Ok(ChannelId(row.get(0)?))
+        })
+    }
+
     fn channel(&self, channel: &ChannelId) -> Result<Option<ChannelRow>> {
-        let sql = "SELECT number, client, label, terms, log, registered, seen, sequence, data, vital, ancestry, live, held, reserved
+        let sql = "SELECT number, client, label, terms, log, registered, seen, sequence, data, vital, ancestry, live, held, reserved, era
                    FROM channels WHERE channel = ?1";
         let found = self.one(sql, [channel.as_bytes()], |row| {
             let client = ClientPublicKey::from_bytes(&row.get(1)?)
@@ -129,6 +141,7 @@ impl Rows for SqliteRows<'_> {
                 label: row.get(2)?,
                 terms: encode::parse_terms(row.get_ref(3)?.as_blob().map_err(wrong_type)?)?,
                 log: VolumeId(row.get(4)?),
+                era: row.get(14)?,
                 registered: timestamp(row, 5)?,
                 seen: timestamp(row, 6)?,
                 state,
@@ -150,8 +163,8 @@ impl Rows for SqliteRows<'_> {
     }
 
     fn add_channel(&self, row: &ChannelRow) -> Result<()> {
-        let sql = "INSERT INTO channels (channel, client, label, terms, log, registered, seen, sequence, data, vital, ancestry, live, held, reserved)
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0, ?8, ?8, ?9, 0, 0, 0)";
+        let sql = "INSERT INTO channels (channel, client, label, terms, log, registered, seen, sequence, data, vital, ancestry, live, held, reserved, era)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0, ?8, ?8, ?9, 0, 0, 0, ?10)";
         let (mut terms, mut ancestry) = (Vec::new(), Vec::new());
         encode::put_terms(&row.terms, &mut terms);
         row.state.ancestry.encode(&mut ancestry);
@@ -167,13 +180,14 @@ impl Rows for SqliteRows<'_> {
                 row.seen.0.cast_signed(),
                 encode::inventory(&maimo_core::inventory::InventoryRef::EMPTY),
                 ancestry,
+                row.era,
             ],
         )
     }
 
     fn put_channel(&self, row: &ChannelRow) -> Result<()> {
         let sql = "UPDATE channels SET label = ?2, terms = ?3, log = ?4, seen = ?5, sequence = ?6, data = ?7, vital = ?8, ancestry = ?9,
-                   live = ?10, held = ?11, reserved = ?12 WHERE number = ?1";
+                   live = ?10, held = ?11, reserved = ?12, era = ?13 WHERE number = ?1";
         let (mut terms, mut ancestry) = (Vec::new(), Vec::new());
         encode::put_terms(&row.terms, &mut terms);
         row.state.ancestry.encode(&mut ancestry);
@@ -195,6 +209,7 @@ impl Rows for SqliteRows<'_> {
                 row.state.totals.live.cast_signed(),
                 row.state.totals.held.cast_signed(),
                 row.state.totals.reserved.cast_signed(),
+                row.era,
             ],
         )
     }

@@ -321,14 +321,22 @@ pub(super) fn check_version(bytes: &[u8]) -> Result<(), VolumeError> {
 
 /// Reads a segment's file.
 pub(super) fn read_segment(file: &File) -> Result<Vec<u8>, VolumeError> {
+    read_segment_from(file, 0)
+}
+
+/// Reads a segment's file from an offset on, and its header; what is between is zeros.
+pub(super) fn read_segment_from(file: &File, from: usize) -> Result<Vec<u8>, VolumeError> {
     let size = file
         .metadata()
         .map_err(VolumeError::io("reading the log"))?
         .len();
     let most = u64::from(Log::SEGMENT_BYTES) + Log::BODY_BYTES_MAX as u64;
     let mut bytes = vec![0; super::super::index(size.min(most))];
+    let from = from.min(bytes.len());
+    let header = from.min(SEGMENT_HEADER_BYTES as usize);
     // Not through the file's cursor, which others share.
-    file.read_exact_at(&mut bytes, 0)
+    file.read_exact_at(&mut bytes[..header], 0)
+        .and_then(|()| file.read_exact_at(&mut bytes[from..], from as u64))
         .map_err(VolumeError::io("reading the log"))?;
     Ok(bytes)
 }

@@ -73,7 +73,7 @@ impl<'a> Replay<'a> {
             // gone.
             self.log.disk.sync(&file)?;
         }
-        let bytes = entry::read_segment(&file)?;
+        let bytes = entry::read_segment_from(&file, at)?;
         entry::check_version(&bytes)?;
         self.current = Some(Segment {
             name,
