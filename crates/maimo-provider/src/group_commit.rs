@@ -145,6 +145,11 @@ impl Committer {
         }
     }
 
+    /// Makes the ledger durable as it is; returns whether that was possible now.
+    pub(crate) fn checkpoint(&self) -> Result<bool, LedgerError> {
+        lock(&self.ledger).ledger.checkpoint()
+    }
+
     fn lead(&self, jobs: Vec<(Job, Arc<Mutex<Outcome>>)>) {
         let (jobs, outcomes): (Vec<_>, Vec<_>) = jobs.into_iter().unzip();
         let mut work = lock(&self.ledger);

@@ -19,6 +19,7 @@ use crate::volume::{LogPosition, VolumeError, VolumeId};
 
 pub(crate) mod changes;
 pub(crate) mod entry;
+pub(crate) mod snapshot;
 pub(crate) mod sqlite;
 pub(crate) mod view;
 
@@ -239,6 +240,13 @@ pub(crate) trait Rows {
         place: u64,
     ) -> Result<Option<NodeHash>>;
 
+    fn roots(&self, channel: ChannelNumber) -> Result<Vec<(u64, RootHash)>>;
+    fn ancestry_nodes(&self, channel: ChannelNumber) -> Result<Vec<(u32, u64, NodeHash)>>;
+    /// Removes all rows of a channel but its own and its notes on files.
+    fn clear(&self, channel: ChannelNumber) -> Result<()>;
+    /// About how many bytes the channels in a log would take if it were written again.
+    fn log_bytes(&self, log: VolumeId) -> Result<u64>;
+
     /// How many bytes of packs are on a volume or coming to it, outboards included.
     fn used(&self, volume: VolumeId) -> Result<u64>;
 
@@ -263,4 +271,6 @@ pub(crate) struct Punch {
 pub(crate) trait Ledger: Send {
     /// Runs `work` in one transaction, which takes effect if it returns `Ok`, all of it or nothing.
     fn transact(&mut self, work: &mut dyn FnMut(&dyn Rows) -> Result<()>) -> Result<()>;
+    /// Makes all that took effect durable; returns whether that was possible now.
+    fn checkpoint(&mut self) -> Result<bool>;
 }

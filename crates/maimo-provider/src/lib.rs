@@ -15,6 +15,7 @@ pub mod provider;
 mod rebuild;
 pub mod scrub;
 mod session;
+mod shrink;
 pub mod sweep;
 pub mod volume;
 mod volumes;

@@ -15,7 +15,6 @@ use maimo_core::{
     clock::Timestamp,
     codec::{ObjectType, Prelude, Reader},
     custody::{Extent, HeldPack, Hold, PackClass, Terms},
-    head_move::HeadMove,
     id::ChannelId,
     live_map::LiveMap,
     receipt::LedgerInstance,
@@ -27,7 +26,10 @@ use crate::{
     error::ProviderError,
     group_commit::{Batch, Durability},
     ledger::{
-        Ledger, LedgerError, Mark, PackRow, Rows, changes, entry::Change, sqlite::SqliteLedger,
+        Ledger, LedgerError, Mark, PackRow, Rows, changes,
+        entry::Change,
+        snapshot::{self, Pieces},
+        sqlite::SqliteLedger,
     },
     provider::{ENDLESS_CAP, LEDGER, now, random},
     sweep::SWEPT,
@@ -183,10 +185,11 @@ pub(crate) fn catch_up(rows: &dyn Rows, volume: &Volume) -> Result<Log, LedgerEr
         }
     }
     let mut last = None;
+    let mut pieces = Pieces::default();
     for step in replay {
         match step? {
             Replayed::Entry(entry) => {
-                apply(rows, volume, &entry)?;
+                apply(rows, volume, &entry, &mut pieces)?;
                 last = Some(mark_of(&entry));
             }
             Replayed::Damaged { .. } => return Err(OTHER_LOG),
@@ -198,40 +201,15 @@ pub(crate) fn catch_up(rows: &dyn Rows, volume: &Volume) -> Result<Log, LedgerEr
     Ok(log)
 }
 
-/// Writes to a log again what the ledger knows of its channels: who they are and their newest heads. Packs say themselves that they are there.
+/// Writes to a log again what the ledger knows of its channels.
 pub(crate) fn log_again(batch: &mut Batch<'_>, log: VolumeId) -> Result<(), LedgerError> {
     for channel in batch.rows.channels()? {
-        let Some(row) = batch.rows.channel(&channel)?.filter(|row| row.log == log) else {
+        let row = batch.rows.channel(&channel)?;
+        let Some(row) = row.filter(|row| row.log == log) else {
             continue;
         };
-        let mut list = vec![(
-            Change::Registered {
-                client: row.client(),
-                label: row.label.clone(),
-                terms: row.terms,
-            },
-            row.registered,
-        )];
-        if let Some(newest) = changes::newest(batch.rows, &row)? {
-            for node in batch.rows.nodes(row.number)? {
-                if node.hold == Hold::Live
-                    && let Some((bytes, _)) = batch.rows.node(row.number, &node.reference)?
-                {
-                    list.push((Change::NodePut { bytes }, newest.row.admitted));
-                }
-            }
-            let mut ancestry = Vec::new();
-            row.state.ancestry.encode(&mut ancestry);
-            let request = HeadMove {
-                head: newest.signed,
-                commit: newest.commit.unwrap_or_default(),
-                ..HeadMove::default()
-            };
-            let request = request.encode();
-            list.push((Change::HeadMoved { ancestry, request }, newest.row.admitted));
-        }
-        for (change, at) in list {
-            batch.record(log, channel, &change, at, Durability::Synced);
+        for change in snapshot::entries(batch.rows, &row)? {
+            batch.record(log, channel, &change, now(), Durability::Synced);
         }
     }
     Ok(())
@@ -275,6 +253,7 @@ fn replay_all(
 ) -> Result<(), LedgerError> {
     let terms = Terms::new(ENDLESS_CAP, None, volumes.folder_grace());
     let mut last = None;
+    let mut pieces = Pieces::default();
     for step in volume.log().replay(None) {
         // Whose entries a damaged stretch had cannot be said: it shows where the next ones do not follow.
         let Replayed::Entry(entry) = step? else {
@@ -285,6 +264,21 @@ fn replay_all(
             torn.insert(entry.channel);
             continue;
         };
+        if let Some(snapshot) = pieces.take(entry.channel, &change) {
+            match snapshot::put(rows, entry.channel, &snapshot, volume.id()) {
+                Err(error) if error.is_damage() => torn.insert(entry.channel),
+                // Whatever came before it does not matter any more.
+                put => {
+                    put?;
+                    torn.remove(&entry.channel)
+                }
+            };
+            continue;
+        }
+        // A piece alone says nothing: without the others, what was before still counts.
+        if is_elsewhere(rows, entry.channel, volume)? || matches!(change, Change::Snapshot { .. }) {
+            continue;
+        }
         if !torn.contains(&entry.channel) {
             match changes::replay(rows, entry.channel, change.clone(), at, volume.id()) {
                 Err(error) if error.is_damage() => torn.insert(entry.channel),
@@ -391,11 +385,28 @@ pub(crate) fn class_of(volume: &Volume, stored: &StoredPack) -> Option<PackClass
     }
 }
 
-fn apply(rows: &dyn Rows, volume: &Volume, entry: &OwnedEntry) -> Result<(), LedgerError> {
+/// Returns whether a channel went to another log: what this one says of it is of before.
+fn is_elsewhere(rows: &dyn Rows, channel: ChannelId, volume: &Volume) -> Result<bool, LedgerError> {
+    let row = rows.channel(&channel)?;
+    Ok(row.is_some_and(|row| row.log != volume.id()))
+}
+
+fn apply(
+    rows: &dyn Rows,
+    volume: &Volume,
+    entry: &OwnedEntry,
+    pieces: &mut Pieces,
+) -> Result<(), LedgerError> {
     let (at, change) =
         Change::parse(entry.kind, &entry.body).map_err(|_| LedgerError::Damaged {
             what: "an entry of the log cannot be read",
         })?;
+    if let Some(snapshot) = pieces.take(entry.channel, &change) {
+        return snapshot::put(rows, entry.channel, &snapshot, volume.id());
+    }
+    if is_elsewhere(rows, entry.channel, volume)? || matches!(change, Change::Snapshot { .. }) {
+        return Ok(());
+    }
     changes::replay(rows, entry.channel, change, at, volume.id())
 }
 

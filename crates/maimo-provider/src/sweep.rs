@@ -99,6 +99,7 @@ impl Inner {
         self.committer
             .run(move |batch| batch.rows.put_meta(SWEPT, &swept))?;
         self.punch_all();
+        self.shrink_logs()?;
         Ok(report)
     }
 

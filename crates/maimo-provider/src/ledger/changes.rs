@@ -393,7 +393,8 @@ pub(crate) fn replay(
     }
     let row = rows.channel(&channel)?.ok_or(REFUSED)?;
     match change {
-        Change::Registered { .. } => {}
+        // Pieces are put together by whoever replays.
+        Change::Registered { .. } | Change::Snapshot { .. } => {}
         Change::UploadBegun {
             pack,
             class,

@@ -56,6 +56,12 @@ pub(crate) enum Change {
     },
     /// What may be freed was, and commits were thinned out.
     Swept,
+    /// A piece of all that the channel's rows are by now: see [`super::snapshot`].
+    Snapshot {
+        index: u32,
+        count: u32,
+        bytes: Vec<u8>,
+    },
 }
 
 const REGISTERED: u8 = 1;
@@ -67,6 +73,7 @@ const PACK_MOVED: u8 = 6;
 const NODE_PUT: u8 = 7;
 const HEAD_MOVED: u8 = 8;
 const SWEPT: u8 = 9;
+const SNAPSHOT: u8 = 10;
 
 impl Change {
     /// Returns the kind of the log's entry.
@@ -81,6 +88,7 @@ impl Change {
             Self::NodePut { .. } => NODE_PUT,
             Self::HeadMoved { .. } => HEAD_MOVED,
             Self::Swept => SWEPT,
+            Self::Snapshot { .. } => SNAPSHOT,
         }
     }
 
@@ -127,6 +135,15 @@ impl Change {
                 out.put(request);
             }
             Self::Swept => {}
+            Self::Snapshot {
+                index,
+                count,
+                bytes,
+            } => {
+                out.put_u32(*index);
+                out.put_u32(*count);
+                out.put(bytes);
+            }
         }
         out
     }
@@ -173,6 +190,11 @@ impl Change {
                 request: rest(&mut reader)?,
             },
             SWEPT => Self::Swept,
+            SNAPSHOT => Self::Snapshot {
+                index: reader.u32("index of a piece in the log")?,
+                count: reader.u32("count of pieces in the log")?,
+                bytes: rest(&mut reader)?,
+            },
             _ => {
                 return Err(ParseError::Invalid {
                     what: "kind of an entry in the log",

@@ -88,6 +88,18 @@ impl Ledger for SqliteLedger {
         transaction.commit()?;
         Ok(())
     }
+
+    fn checkpoint(&mut self) -> Result<bool> {
+        let sql = "PRAGMA wal_checkpoint(FULL)";
+        let (busy, pages, done) = self.connection.query_row(sql, [], |row| {
+            Ok((
+                row.get::<_, i64>(0)?,
+                row.get::<_, i64>(1)?,
+                row.get::<_, i64>(2)?,
+            ))
+        })?;
+        Ok(busy == 0 && pages == done)
+    }
 }
 
 /// Connections that read while another one writes.

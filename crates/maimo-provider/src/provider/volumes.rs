@@ -167,21 +167,22 @@ impl Provider {
         Ok(())
     }
 
-    /// Forgets a volume that nothing is on. Its folder stays.
+    /// Forgets a volume that no pack is on. Channels whose log is there go to that of another volume. Its folder stays.
     ///
     /// # Errors
     ///
-    /// [`ProviderError::NoVolume`]; [`ProviderError::NotEmpty`] while packs or the log of a channel are on it.
+    /// [`ProviderError::NoVolume`]; [`ProviderError::NotEmpty`] while packs are on it, or no other volume could take a channel's log.
     pub fn remove_volume(&self, path: &Path) -> Result<(), ProviderError> {
+        let inner = &self.inner;
         let (id, path) = self.find_volume(path)?;
-        let is_used = self.inner.readers.read(|rows| {
+        let is_used = inner.readers.read(|rows| {
             for channel in rows.channels()? {
                 if let Some(row) = rows.channel(&channel)? {
                     let packs = rows.packs(row.number)?;
                     let uploads = rows.uploads(row.number)?;
-                    let here = packs.iter().any(|pack| pack.volume == id)
-                        || uploads.iter().any(|upload| upload.volume == id);
-                    if here || row.log == id {
+                    if packs.iter().any(|pack| pack.volume == id)
+                        || uploads.iter().any(|upload| upload.volume == id)
+                    {
                         return Ok(true);
                     }
                 }
@@ -191,7 +192,15 @@ impl Provider {
         if is_used {
             return Err(ProviderError::NotEmpty { path });
         }
-        self.inner
+        if !inner.channels_in(id)?.is_empty() {
+            let others = inner.volumes.list().into_iter();
+            let mut others = others.filter(|(listed, _, volume)| {
+                listed.id != id && !listed.is_draining && volume.is_some()
+            });
+            let (other, ..) = others.next().ok_or(ProviderError::NotEmpty { path })?;
+            inner.move_log(id, other.id)?;
+        }
+        inner
             .volumes
             .change(|list| list.volumes.retain(|volume| volume.id != id))
     }

@@ -253,6 +253,57 @@ impl Log {
         Ok(Some(entry))
     }
 
+    /// Begins a new segment, and returns its number: all that is appended from now on is there or later.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::append`].
+    pub fn begin_anew(&self) -> Result<u32, VolumeError> {
+        let mut state = lock(&self.state);
+        if self.writer(&mut state)?.end > entry::SEGMENT_HEADER_BYTES {
+            self.rotate(&mut state)?;
+        }
+        Ok(self.writer(&mut state)?.segment.number)
+    }
+
+    /// Removes all segments before the one of this number: what was in them is said again behind.
+    ///
+    /// # Errors
+    ///
+    /// Those of the file system.
+    pub fn remove_before(&self, number: u32) -> Result<(), VolumeError> {
+        let mut state = lock(&self.state);
+        while let Some((&first, generations)) = state.segments.first_key_value() {
+            if first >= number || state.segments.len() == 1 {
+                break;
+            }
+            for &generation in generations {
+                let name = SegmentName {
+                    number: first,
+                    generation,
+                };
+                self.disk.remove(&self.path(name))?;
+            }
+            state.segments.remove(&first);
+        }
+        state.open.retain(|(name, _)| name.number >= number);
+        Ok(())
+    }
+
+    /// Returns how many bytes all segments have.
+    ///
+    /// # Errors
+    ///
+    /// Those of the file system.
+    pub fn bytes(&self) -> Result<u64, VolumeError> {
+        let names: Vec<SegmentName> = {
+            let state = lock(&self.state);
+            let numbers = state.segments.keys();
+            numbers.filter_map(|&number| state.newest(number)).collect()
+        };
+        names.into_iter().map(|name| self.size_of(name)).sum()
+    }
+
     /// Cuts off the torn end that a crash left, as the next append would.
     ///
     /// # Errors
@@ -286,7 +337,7 @@ impl Log {
     }
 
     fn size_of(&self, segment: SegmentName) -> Result<u64, VolumeError> {
-        let found = self.file(segment)?.metadata();
+        let found = fs::metadata(self.path(segment));
         Ok(found.map_err(VolumeError::io("reading the log"))?.len())
     }
 

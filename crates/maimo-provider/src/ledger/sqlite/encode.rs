@@ -100,7 +100,7 @@ pub(super) fn parse_hold(free_after: Option<i64>) -> Hold {
 }
 
 /// Returns extents as their count, then each one's distance from the last, length, and date; a date of 0 and a flag say that it lives.
-pub(super) fn extents(pack: &HeldPack) -> Vec<u8> {
+pub(crate) fn extents(pack: &HeldPack) -> Vec<u8> {
     let mut out = Vec::new();
     out.put_varint(pack.extents().len() as u64);
     let mut at = 0;
@@ -119,7 +119,7 @@ pub(super) fn extents(pack: &HeldPack) -> Vec<u8> {
     out
 }
 
-pub(super) fn parse_extents(pack: ObjectRef, class: PackClass, bytes: &[u8]) -> Result<HeldPack> {
+pub(crate) fn parse_extents(pack: ObjectRef, class: PackClass, bytes: &[u8]) -> Result<HeldPack> {
     let parse = || -> core::result::Result<Vec<Extent>, ParseError> {
         const WHAT: &str = "extents of a pack";
         let mut reader = Reader::new(bytes);

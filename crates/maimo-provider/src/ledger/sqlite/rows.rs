@@ -445,6 +445,39 @@ impl Rows for SqliteRows<'_> {
         self.one(sql, at, |row| Ok(row.get(0)?))
     }
 
+    fn roots(&self, channel: ChannelNumber) -> Result<Vec<(u64, RootHash)>> {
+        let sql = "SELECT sequence, root FROM roots WHERE channel = ?1 ORDER BY sequence";
+        self.all(sql, [channel.0], |row| {
+            Ok((unsigned(row, 0)?, RootHash(row.get(1)?)))
+        })
+    }
+
+    fn ancestry_nodes(&self, channel: ChannelNumber) -> Result<Vec<(u32, u64, NodeHash)>> {
+        let sql = "SELECT height, place, hash FROM ancestry WHERE channel = ?1";
+        self.all(sql, [channel.0], |row| {
+            Ok((row.get(0)?, unsigned(row, 1)?, row.get(2)?))
+        })
+    }
+
+    fn clear(&self, channel: ChannelNumber) -> Result<()> {
+        for table in ["packs", "nodes", "heads", "uploads", "roots", "ancestry"] {
+            let sql = format!("DELETE FROM {table} WHERE channel = ?1");
+            self.execute(&sql, [channel.0])?;
+        }
+        Ok(())
+    }
+
+    fn log_bytes(&self, log: VolumeId) -> Result<u64> {
+        // Rows without bytes of their own count as a hundred.
+        let sql = "SELECT COALESCE(SUM(100
+                   + (SELECT COALESCE(SUM(100 + length(extents)), 0) FROM packs WHERE channel = number)
+                   + (SELECT COALESCE(SUM(100 + length), 0) FROM nodes WHERE channel = number)
+                   + (SELECT COALESCE(SUM(100 + length + COALESCE(commit_length, 0)), 0) FROM heads WHERE channel = number)
+                   + (SELECT 140 * COUNT(*) FROM roots WHERE channel = number)), 0) FROM channels WHERE log = ?1";
+        let bytes = self.one(sql, [log.0], |row| unsigned(row, 0))?;
+        Ok(bytes.unwrap_or(0))
+    }
+
     fn used(&self, volume: VolumeId) -> Result<u64> {
         let sql = "SELECT (SELECT COALESCE(SUM(bytes), 0) FROM packs WHERE volume = ?1) + (SELECT COALESCE(SUM(reserved), 0) FROM uploads WHERE volume = ?1)";
         let used = self.one(sql, [volume.0], |row| unsigned(row, 0))?;
