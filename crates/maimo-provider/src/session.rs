@@ -413,6 +413,10 @@ fn not_allowed(error: impl std::error::Error) -> ServiceError {
 }
 
 #[cfg(test)]
+mod crowds;
+#[cfg(test)]
 mod histories;
+#[cfg(test)]
+mod kills;
 #[cfg(test)]
 mod tests;

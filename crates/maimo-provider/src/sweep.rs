@@ -153,11 +153,10 @@ impl Inner {
         let mut coming = self.coming.lock().unwrap_or_else(PoisonError::into_inner);
         coming.remove(&(channel, pack));
         drop(coming);
-        // Whoever is sending right now has to begin again; what cannot be removed now is found at the next start.
-        if let Some(volume) = self.volumes.mounted(volume)
-            && let Ok(incoming) = volume.incoming(channel, pack)
-        {
-            let _ = incoming.abandon();
+        let volume = self.volumes.mounted(volume);
+        if volume.is_none_or(|volume| volume.remove_incoming(channel, &pack).is_err()) {
+            // Whoever is sending right now may still bring it to its end; if not, the next start finds that it has no row.
+            self.clean.doubt();
         }
     }
 }

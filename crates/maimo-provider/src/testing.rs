@@ -73,6 +73,15 @@ impl TestClient {
         }
     }
 
+    /// Makes the next head without sending it: what this client did before, in another life.
+    pub(crate) fn pretend_move(&mut self) {
+        let (_, root, ancestry) = self.request();
+        self.sequence += 1;
+        self.root = root;
+        self.ancestry = ancestry;
+        self.roots.push(root);
+    }
+
     /// Speaks with the provider after it was opened again.
     pub(crate) fn reconnect(&mut self, provider: &Provider) {
         self.session = provider.session(self.key.public()).unwrap();
