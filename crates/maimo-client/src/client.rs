@@ -304,6 +304,7 @@ impl Client {
     /// let request = RecoverRequest {
     ///     address: "dir:/mnt/usb/maimo".to_owned(),
     ///     root: None,
+    ///     from_packs: false,
     /// };
     /// let report = client.recover(&request, &Control::default())?;
     /// println!("the newest state that {} shows has {} files", report.channel, report.files);

@@ -28,6 +28,7 @@ use crate::{
     session::OpenChannel,
 };
 
+mod from_packs;
 pub(crate) mod layouts;
 
 use layouts::AT_ONCE;
@@ -39,6 +40,9 @@ pub struct RecoverRequest {
     pub address: String,
     /// The 32 bytes that were kept, if they were.
     pub root: Option<RootHash>,
+    /// Whether to do without the journal, which is lost or damaged: files are rebuilt from what their packs repeat of it, and a new journal is
+    /// begun.
+    pub from_packs: bool,
 }
 
 /// What was recovered.
@@ -58,6 +62,8 @@ pub struct RecoverReport {
     pub confirmed: Confirmed,
     /// Channels that show less than another channel has seen of them.
     pub behind: Vec<String>,
+    /// Data packs that could not be read, where the journal was done without: what only they told is lost.
+    pub unreadable: u64,
 }
 
 impl Engine {
@@ -68,6 +74,9 @@ impl Engine {
     ) -> Result<RecoverReport, ClientError> {
         control.tell(Event::Phase(Phase::Recovering));
         let given = self.find(&request.address)?;
+        if request.from_packs {
+            return self.recover_from_packs(&given, request.root, control);
+        }
         let mut shown = BTreeMap::new();
         let part = self.show(&given)?.ok_or_else(|| ClientError::Input {
             message: "this provider holds nothing of this phrase".to_owned(),
@@ -128,6 +137,7 @@ impl Engine {
             files: totals.files_present + totals.files_evicted,
             confirmed: choice.confirmed,
             behind: behind.collect::<Result<_, _>>()?,
+            unreadable: 0,
         })
     }
 

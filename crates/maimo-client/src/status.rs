@@ -12,6 +12,8 @@ pub struct StatusReport {
     pub source: SourceId,
     /// What its owner calls it.
     pub label: String,
+    /// The labels of all machines whose paths are in the store.
+    pub sources: Vec<String>,
     /// The store sequence of the newest state known; 0 before the first commit.
     pub sequence: u64,
     /// The channels opened here, with their roots.
@@ -40,9 +42,11 @@ pub struct RootReport {
 impl Engine {
     pub(crate) fn status(&self) -> Result<StatusReport, ClientError> {
         let reader = self.catalog.reader()?;
+        let sources = reader.sources()?;
         Ok(StatusReport {
             source: self.node.source(),
             label: self.node.label().to_owned(),
+            sources: sources.into_iter().map(|(_, label)| label).collect(),
             sequence: reader.position()?.sequence,
             channels: self.root_reports()?,
             totals: reader.totals()?,

@@ -6,15 +6,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use maimo_core::{
-    clock::Timestamp,
-    head::SignedHead,
-    live_map::LiveMap,
-    reference::ObjectRef,
-    units::{GROUP_BYTES, groups},
-    verify::{Selection, decode_slice},
-};
-use maimo_net::service::{Read, ShownHead, WhichHead};
+use maimo_core::{clock::Timestamp, head::SignedHead, reference::ObjectRef};
+use maimo_net::service::{ServiceError, ShownHead, WhichHead};
 use maimo_vault::{
     commit::Commit,
     journal::{
@@ -23,7 +16,7 @@ use maimo_vault::{
         state::State,
     },
     name::{ChunkRef, PackNumber, RecordId},
-    pack::{HEADER_BYTES, PackKind, PackLayout, PackReader, trailer_range},
+    pack::PackLayout,
     repair::Repair,
 };
 
@@ -33,6 +26,7 @@ use crate::{
     engine::Engine,
     error::ClientError,
     progress::{Control, Event, Phase},
+    recover::layouts,
     session::OpenChannel,
 };
 
@@ -296,61 +290,12 @@ fn count_of(layout: &PackLayout) -> u32 {
 
 /// Reads where the chunks of a data pack stand; nothing where the provider no longer has what says so.
 fn read_layout(first: &OpenChannel, pack: &ObjectRef) -> Result<Option<PackLayout>, ClientError> {
-    let wrong = || first.wrong(format!("pack {}", pack.root));
-    let trailer_at = trailer_range(pack.length).map_err(|_| wrong())?;
-    let Some(ends) = read_ranges(first, pack, &[0..HEADER_BYTES as u64, trailer_at])? else {
-        return Ok(None);
-    };
-    let [header, trailer] = &ends[..] else {
-        return Err(wrong());
-    };
-    let key = first.pack_keys(PackKind::Data).pack;
-    let reader = PackReader::new(key, PackKind::Data, pack.length, header).map_err(|_| wrong())?;
-    let trailer = reader.open_trailer(trailer).map_err(|_| wrong())?;
-    let Some(mut table) = read_ranges(first, pack, &[trailer.table_range().clone()])? else {
-        return Ok(None);
-    };
-    let sealed = table.pop().ok_or_else(wrong)?;
-    let opened = reader.open_table(&trailer, sealed).map_err(|_| wrong())?;
-    Ok(Some(opened.layout))
-}
-
-/// Reads byte ranges of a pack, verified; nothing where the provider does not hold them.
-fn read_ranges(
-    first: &OpenChannel,
-    pack: &ObjectRef,
-    ranges: &[core::ops::Range<u64>],
-) -> Result<Option<Vec<Vec<u8>>>, ClientError> {
-    use maimo_net::service::ServiceError;
-
-    let wrong = || first.wrong(format!("pack {}", pack.root));
-    let group = |at: u64| u32::try_from(at / GROUP_BYTES).unwrap_or(u32::MAX);
-    let all = u32::try_from(groups(pack.length)).unwrap_or(u32::MAX);
-    let runs = ranges
-        .iter()
-        .map(|range| group(range.start)..group(range.end.saturating_sub(1)) + 1);
-    let map = LiveMap::from_runs(all, runs).map_err(|_| wrong())?;
-    let read = Read {
-        pack: *pack,
-        groups: map.clone(),
-    };
-    let slices = match futures_executor::block_on(first.session.read(vec![read])) {
-        Ok(slices) => slices,
-        Err(ServiceError::NotHeld { .. } | ServiceError::Damaged { .. }) => return Ok(None),
-        Err(error) => return Err(first.failed(error)),
-    };
-    let slice = slices.first().ok_or_else(wrong)?;
-    let selection = Selection::of_map(pack.length, &map).map_err(|_| wrong())?;
-    let extents = decode_slice(slice, pack, &selection).map_err(|_| wrong())?;
-    let extents = extents.into_inner();
-    let cut = |range: &core::ops::Range<u64>| {
-        let extent = extents.iter().find(|extent| {
-            extent.offset <= range.start && range.end <= extent.offset + extent.bytes.len() as u64
-        })?;
-        let from = usize::try_from(range.start - extent.offset).ok()?;
-        let length = usize::try_from(range.end - range.start).ok()?;
-        Some(extent.bytes.get(from..from + length)?.to_vec())
-    };
-    let cut: Option<Vec<Vec<u8>>> = ranges.iter().map(cut).collect();
-    cut.map(Some).ok_or_else(wrong)
+    match layouts::read(first, &[*pack]) {
+        Ok(mut read) => Ok(read.pop()),
+        Err(ClientError::Provider {
+            source: ServiceError::NotHeld { .. } | ServiceError::Damaged { .. },
+            ..
+        }) => Ok(None),
+        Err(error) => Err(error),
+    }
 }

@@ -221,7 +221,7 @@ impl Engine {
     }
 
     /// Returns the inventories of a head, from what is kept locally as far as it is.
-    fn inventories(
+    pub(crate) fn inventories(
         &self,
         channel: &OpenChannel,
         head: &SignedHead,

@@ -218,6 +218,7 @@ fn words_and_an_address_bring_everything_back() {
     let request = RecoverRequest {
         address: scene.address(),
         root: Some(kept),
+        from_packs: false,
     };
     let report = client.recover(&request, &Control::default()).unwrap();
     assert_eq!((report.sequence, report.root), (last.sequence, kept));
@@ -291,6 +292,7 @@ fn a_run_that_another_device_overtakes_is_made_again_on_top() {
     let request = RecoverRequest {
         address: scene.address(),
         root: None,
+        from_packs: false,
     };
     two.recover(&request, &Control::default()).unwrap();
 
@@ -368,4 +370,100 @@ fn copy(from: &Path, to: &Path) {
             std::fs::copy(entry.path(), to).unwrap();
         }
     }
+}
+
+/// Returns all files below a folder.
+fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files_below(&path));
+        } else {
+            found.push(path);
+        }
+    }
+    found
+}
+
+#[test]
+fn packs_alone_rebuild_their_files_when_the_journal_is_damaged() {
+    let scene = Scene {
+        folder: tempfile::tempdir().unwrap(),
+    };
+    let words = Client::init(&scene.home(), &InitOptions::default()).unwrap();
+    let words = words.phrase.unwrap().as_str().to_owned();
+    let mut client = scene.open();
+    let request = OpenChannelRequest::new(scene.address());
+    client.open_channel(&request, &Control::default()).unwrap();
+    scene.write("large", &noise(1, 3_000_000));
+    for n in 0..3000_u32 {
+        let text = format!(
+            "{{\"name\": \"item {n}\", \"kind\": \"made up\", \"price\": {}}}",
+            n * 7
+        );
+        scene.write(&format!("small/{n}.json"), text.repeat(3).as_bytes());
+    }
+    scene.store(&mut client);
+    drop(client);
+
+    // The journal's segments are the longer ones here; the dictionary stays.
+    let packs = scene.folder.path().join("disk");
+    let mut damaged = 0;
+    for path in files_below(&packs) {
+        let mut bytes = std::fs::read(&path).unwrap();
+        let header = bytes.get(..64).unwrap_or_default();
+        let kind = maimo_vault::pack::PackKind::Vital;
+        if maimo_vault::pack::PackHeader::parse(header, kind).is_ok() && bytes.len() > 130_000 {
+            bytes[70] ^= 1;
+            std::fs::write(&path, bytes).unwrap();
+            damaged += 1;
+        }
+    }
+    assert!(damaged > 0);
+
+    let home = scene.folder.path().join("new home");
+    let options = InitOptions {
+        phrase: Some(words.into()),
+        ..InitOptions::default()
+    };
+    Client::init(&home, &options).unwrap();
+    let mut client = Client::open(&home, OpenOptions::new(connector())).unwrap();
+    let mut request = RecoverRequest {
+        address: scene.address(),
+        root: None,
+        from_packs: false,
+    };
+    assert!(client.recover(&request, &Control::default()).is_err());
+    request.from_packs = true;
+    let report = client.recover(&request, &Control::default()).unwrap();
+    assert_eq!((report.files, report.unreadable), (3001, 0));
+
+    let to = scene.folder.path().join("back");
+    let sources = client.runs().unwrap();
+    assert!(sources.is_empty(), "runs are the journal's alone");
+    let status = client.status().unwrap();
+    let source = status
+        .sources
+        .iter()
+        .find(|label| label.starts_with("recovered-"));
+    let request = RetrieveRequest {
+        paths: vec![scene.files()],
+        to: to.clone(),
+        source: source.cloned(),
+        ..RetrieveRequest::default()
+    };
+    let back = client.retrieve(&request, &Control::default()).unwrap();
+    assert_eq!(back.errors, 0, "{:?}", back.failures);
+    let inside = to.join(scene.files().strip_prefix("/").unwrap());
+    for path in files_below(&scene.files()) {
+        let name = path.strip_prefix(scene.files()).unwrap();
+        assert_eq!(
+            std::fs::read(inside.join(name)).unwrap(),
+            std::fs::read(&path).unwrap()
+        );
+    }
+    // And it goes on: what is there already is known.
+    let again = scene.store(&mut client);
+    assert_eq!((again.files_new, again.bytes_stored), (3001, 0));
 }

@@ -1,4 +1,4 @@
-//! Reading where the chunks of packs stand from the packs themselves: header, trailer and table, as verified groups.
+//! Reading where the chunks of packs stand, and what their tables repeat, from the packs themselves: header, trailer and table, as verified groups.
 
 use maimo_core::{
     live_map::LiveMap,
@@ -7,7 +7,9 @@ use maimo_core::{
     verify::{Extent, Selection, decode_slice},
 };
 use maimo_net::service::Read;
-use maimo_vault::pack::{OpenPackError, PackKind, PackLayout, PackReader, trailer_range};
+use maimo_vault::pack::{
+    OpenPackError, OpenedTable, PackKind, PackLayout, PackReader, trailer_range,
+};
 
 use crate::{error::ClientError, session::OpenChannel};
 
@@ -26,11 +28,21 @@ pub(crate) fn read_all(
     Ok(layouts)
 }
 
-/// Returns the layouts of data packs. Their first and last group tell nearly always; where a table is longer, its groups are read too.
+/// Returns the layouts of data packs.
 pub(crate) fn read(
     channel: &OpenChannel,
     packs: &[ObjectRef],
 ) -> Result<Vec<PackLayout>, ClientError> {
+    let tables = read_tables(channel, PackKind::Data, packs)?.into_iter();
+    Ok(tables.map(|table| table.layout).collect())
+}
+
+/// Returns the tables of packs of one kind. Their first and last group tell nearly always; where a table is longer, its groups are read too.
+pub(crate) fn read_tables(
+    channel: &OpenChannel,
+    kind: PackKind,
+    packs: &[ObjectRef],
+) -> Result<Vec<OpenedTable>, ClientError> {
     let ends = packs.iter().map(|pack| {
         let count = group_count(pack);
         let mut map = LiveMap::empty(count);
@@ -41,12 +53,12 @@ pub(crate) fn read(
         (*pack, map)
     });
     let first = fetch(channel, ends.collect())?;
-    let mut layouts = Vec::with_capacity(packs.len());
+    let mut tables = Vec::with_capacity(packs.len());
     for (pack, extents) in packs.iter().zip(first) {
         let wrong = |_: OpenPackError| channel.wrong(format!("the table of pack {}", pack.root));
         let trailer_at = trailer_range(pack.length).map_err(wrong)?;
         let header = cut(&extents, &PackReader::HEADER_RANGE).ok_or_else(|| short(channel))?;
-        let reader = PackReader::new(&channel.keys.data, PackKind::Data, pack.length, header);
+        let reader = PackReader::new(channel.pack_keys(kind).pack, kind, pack.length, header);
         let reader = reader.map_err(wrong)?;
         let sealed = cut(&extents, &trailer_at).ok_or_else(|| short(channel))?;
         let trailer = reader.open_trailer(sealed).map_err(wrong)?;
@@ -64,9 +76,9 @@ pub(crate) fn read(
                 .unwrap_or_default();
             cut(&extents, range).ok_or_else(|| short(channel))?.to_vec()
         };
-        layouts.push(reader.open_table(&trailer, table).map_err(wrong)?.layout);
+        tables.push(reader.open_table(&trailer, table).map_err(wrong)?);
     }
-    Ok(layouts)
+    Ok(tables)
 }
 
 fn fetch(

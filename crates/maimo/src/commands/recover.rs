@@ -30,6 +30,11 @@ pub(crate) struct Args {
     /// The last root you know of, 64 hex digits, as `maimo root` prints it
     #[arg(long, value_name = "HEX", value_parser = parse_root)]
     root: Option<RootHash>,
+    /// Do without the journal, because it is lost or damaged: rebuild files from what their packs say of them, and begin a new journal
+    ///
+    /// Copies and renames of files, what became of paths, runs and policies are the journal's alone, and are lost with it.
+    #[arg(long)]
+    from_packs: bool,
 }
 
 fn parse_root(text: &str) -> Result<RootHash, String> {
@@ -42,6 +47,7 @@ pub(crate) fn run(args: &Args, ctx: &Context) -> Outcome {
     let request = RecoverRequest {
         address: connect::address_of(&args.directory)?,
         root: args.root,
+        from_packs: args.from_packs,
     };
     let mut client = ctx.client()?;
     let progress = ctx.ui.progress();
@@ -62,6 +68,7 @@ struct RecoveredView<'a> {
     confirmed: bool,
     confirmed_by: Option<&'static str>,
     behind: &'a [String],
+    unreadable_packs: u64,
 }
 
 impl Recovered {
@@ -98,6 +105,13 @@ impl Report for Recovered {
                 report.channel
             )?,
         }
+        if report.unreadable > 0 {
+            writeln!(
+                page,
+                "{} packs could not be read: what only they told is lost.",
+                Count(report.unreadable)
+            )?;
+        }
         for name in &report.behind {
             writeln!(
                 page,
@@ -118,6 +132,7 @@ impl Report for Recovered {
             confirmed: self.confirmed_by().is_some(),
             confirmed_by: self.confirmed_by(),
             behind: &report.behind,
+            unreadable_packs: report.unreadable,
         };
         page.json("summary", &view)
     }

@@ -6,19 +6,24 @@ use std::{
     path::PathBuf,
 };
 
-use maimo_client::status::{RootReport, StatusReport};
+use maimo_client::{
+    audit::AuditResult,
+    status::{RootReport, StatusReport},
+    verify::PastAudit,
+};
 use maimo_provider::provider::Provider;
 use serde::Serialize;
 
 use super::{
     Outcome,
     channel::shown_root,
+    verify::result_name,
     volume::{VolumeState, VolumeStatus, VolumeView, write_volumes},
 };
 use crate::{
     context::Context,
     error::Exit,
-    quantity::{Count, Size},
+    quantity::{Count, Moment, Size},
     ui::{Page, Report, shown_path},
 };
 
@@ -33,8 +38,12 @@ pub(crate) fn run(_args: &Args, ctx: &Context) -> Outcome {
     } else {
         Vec::new()
     };
+    let mut audits = Vec::new();
     let client = match ctx.client() {
-        Ok(client) => Some(client.status()?),
+        Ok(client) => {
+            audits = client.last_audits()?;
+            Some(client.status()?)
+        }
         // A node that only stores for others.
         Err(error) if error.exit() == Exit::NoNode && !volumes.is_empty() => None,
         Err(error) => return Err(error),
@@ -42,6 +51,7 @@ pub(crate) fn run(_args: &Args, ctx: &Context) -> Outcome {
     Ok(Box::new(Status {
         home: ctx.places.home.clone(),
         client,
+        audits,
         volumes,
     }))
 }
@@ -49,6 +59,7 @@ pub(crate) fn run(_args: &Args, ctx: &Context) -> Outcome {
 struct Status {
     home: PathBuf,
     client: Option<StatusReport>,
+    audits: Vec<PastAudit>,
     volumes: Vec<VolumeStatus>,
 }
 
@@ -56,6 +67,7 @@ struct Status {
 struct StatusView<'a> {
     home: Cow<'a, str>,
     source: Option<&'a str>,
+    sources: &'a [String],
     sequence: Option<u64>,
     files: Option<u64>,
     bytes: Option<u64>,
@@ -75,16 +87,42 @@ struct ChannelView<'a> {
     root: Option<String>,
     sequence: u64,
     check: &'a str,
+    last_audit: Option<AuditView>,
+}
+
+/// What the newest audit of a channel came to.
+#[derive(Serialize)]
+struct AuditView {
+    time: Moment,
+    result: &'static str,
+    slices_data: u64,
+    slices_vital: u64,
+    failed: u64,
+}
+
+impl AuditView {
+    fn of(audit: &PastAudit) -> Self {
+        Self {
+            time: audit.time.into(),
+            result: result_name(audit.result),
+            slices_data: audit.slices[0],
+            slices_vital: audit.slices[1],
+            failed: audit.failed,
+        }
+    }
 }
 
 impl<'a> ChannelView<'a> {
-    fn of(channel: &'a RootReport) -> Self {
+    fn of(channel: &'a RootReport, audits: &[PastAudit]) -> Self {
+        let mut audits = audits.iter();
+        let audit = audits.find(|audit| audit.channel == channel.channel);
         Self {
             name: &channel.channel,
             address: &channel.address,
             root: shown_root(&channel.root),
             sequence: channel.sequence,
             check: &channel.check,
+            last_audit: audit.map(AuditView::of),
         }
     }
 }
@@ -100,6 +138,14 @@ impl Status {
             if !client.is_phrase_verified {
                 attention
                     .push("the 24 words were never verified: `maimo verify-phrase`".to_owned());
+            }
+        }
+        for audit in &self.audits {
+            if matches!(audit.result, AuditResult::Damaged | AuditResult::Missing) {
+                attention.push(format!(
+                    "the last audit of {} failed: `maimo verify --read-all` says what is lost",
+                    audit.channel
+                ));
             }
         }
         for volume in &self.volumes {
@@ -129,6 +175,9 @@ impl Report for Status {
                 "this machine is `{}`; state {}",
                 client.label, client.sequence
             )?;
+            if client.sources.len() > 1 {
+                writeln!(page, "machines of the store: {}", client.sources.join(", "))?;
+            }
             writeln!(
                 page,
                 "{} files, {}; {} more, {}, deleted here on purpose",
@@ -144,6 +193,17 @@ impl Report for Status {
                 writeln!(page, "  {}  {}", channel.channel, channel.address)?;
                 if let Some(root) = shown_root(&channel.root) {
                     writeln!(page, "    root {root}")?;
+                }
+                let mut audits = self.audits.iter();
+                if let Some(audit) = audits.find(|audit| audit.channel == channel.channel) {
+                    writeln!(
+                        page,
+                        "    audited {}: {}, {} + {} slices",
+                        Moment::from(audit.time).local(),
+                        result_name(audit.result),
+                        Count(audit.slices[0]),
+                        Count(audit.slices[1]),
+                    )?;
                 }
             }
         }
@@ -168,13 +228,17 @@ impl Report for Status {
         let view = StatusView {
             home: self.home.to_string_lossy(),
             source: client.map(|client| client.label.as_str()),
+            sources: client.map_or(&[][..], |client| &client.sources),
             sequence: client.map(|client| client.sequence),
             files: totals.map(|totals| totals.files_present),
             bytes: totals.map(|totals| totals.bytes_present),
             files_evicted: totals.map(|totals| totals.files_evicted),
             bytes_evicted: totals.map(|totals| totals.bytes_evicted),
             revisions: totals.map(|totals| totals.revisions),
-            channels: channels.iter().map(ChannelView::of).collect(),
+            channels: channels
+                .iter()
+                .map(|channel| ChannelView::of(channel, &self.audits))
+                .collect(),
             volumes: self.volumes.iter().map(VolumeView::of).collect(),
             attention: self.attention(),
         };
