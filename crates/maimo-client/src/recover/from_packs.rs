@@ -85,14 +85,13 @@ impl Engine {
             .map_or(0, |store| store.sequence)
             .max(told.as_of);
         self.stand_at(channel, view, sequence, old)?;
+        let records = self.facts(channel, &told, &sources);
+        let layouts = told.layouts.into_values().map(|(_, layout)| layout);
+        let layouts: Vec<PackLayout> = layouts.collect();
         let change = Change {
-            records: self.facts(channel, &told, &sources),
+            records,
             restored,
-            layouts: told
-                .layouts
-                .into_values()
-                .map(|(_, layout)| layout)
-                .collect(),
+            layouts: layouts.clone(),
             ..Change::default()
         };
         if self.commit(change, control)? == Outcome::Superseded {
