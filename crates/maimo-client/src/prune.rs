@@ -130,6 +130,8 @@ impl Engine {
         control: &Control,
     ) -> Result<PruneReport, ClientError> {
         self.sync(control)?;
+        let first = self.first()?;
+        self.read_layouts(&first, control)?;
         for _ in 0..ATTEMPTS {
             control.tell(Event::Phase(Phase::Pruning));
             let plan = self.plan_prune(request)?;

@@ -193,7 +193,7 @@ impl Engine {
     }
 
     /// Reads where the chunks of a channel's data packs stand, as far as that is not known: dedup and letting go want it.
-    fn read_layouts(
+    pub(crate) fn read_layouts(
         &mut self,
         channel: &OpenChannel,
         control: &Control,
@@ -201,13 +201,18 @@ impl Engine {
         let reader = self.catalog.reader()?;
         let mut missing: Vec<ObjectRef> = Vec::new();
         if let Some(view) = self.view(channel.id) {
-            for (number, pack) in reader.packs(channel.id)? {
-                if view.live(&pack).is_some() && reader.layout(number)?.is_none() {
-                    missing.push(pack);
-                }
-            }
+            // Vital packs have none, and are in no view of data.
+            let unknown = reader.packs_without_layout(channel.id)?.into_iter();
+            missing.extend(
+                unknown
+                    .map(|(_, pack)| pack)
+                    .filter(|pack| view.live(pack).is_some()),
+            );
         }
         drop(reader);
+        if missing.is_empty() {
+            return Ok(());
+        }
         control.tell(Event::Total {
             files: missing.len() as u64,
             bytes: 0,

@@ -130,6 +130,10 @@ impl<'e> Run<'e> {
     ) -> Result<Self, ClientError> {
         engine.sync(control)?;
         let channels = engine.channels()?;
+        if let Some(first) = channels.first() {
+            // A catalog that was built anew has the journal, which does not say it.
+            engine.read_layouts(first, control)?;
+        }
         let ids: Vec<ChannelId> = channels.iter().map(|channel| channel.id).collect();
         let position = engine.catalog.position()?;
         let spooled = engine.spool.arrived(engine.node.writer(), &ids)?;

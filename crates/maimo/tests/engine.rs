@@ -8,17 +8,23 @@ use std::{
 };
 
 use maimo_client::{
+    audit::AuditResult,
+    browse::WhichSource,
     channel::OpenChannelRequest,
     client::{Client, InitOptions, OpenOptions},
     error::ClientError,
     progress::{Control, Event, Phase},
+    prune::PruneRequest,
     recover::RecoverRequest,
     retrieve::RetrieveRequest,
     store::{StoreReport, StoreRequest},
+    undelete::UndeleteRequest,
+    verify::VerifyRequest,
 };
 use maimo_core::id::RootHash;
 use maimo_net::{connect, in_process::InProcess, service::ServiceError};
 use maimo_provider::provider::{FolderTerms, Provider};
+use maimo_vault::retention::Policy;
 
 /// A home and a folder to store in.
 struct Scene {
@@ -466,4 +472,76 @@ fn packs_alone_rebuild_their_files_when_the_journal_is_damaged() {
     // And it goes on: what is there already is known.
     let again = scene.store(&mut client);
     assert_eq!((again.files_new, again.bytes_stored), (3001, 0));
+}
+
+#[test]
+fn a_rebuilt_catalog_still_knows_every_chunk() {
+    let (scene, mut client) = Scene::begun();
+    scene.write("a", &noise(1, 3_000_000));
+    scene.store(&mut client);
+    drop(client);
+    std::fs::remove_file(scene.home().join("catalog.sqlite")).unwrap();
+    let mut client = scene.open();
+    scene.write("copy", &noise(1, 3_000_000));
+    let again = scene.store(&mut client);
+    assert_eq!((again.files_new, again.bytes_stored), (1, 0));
+}
+
+#[test]
+fn what_a_prune_let_go_of_comes_back_while_it_is_in_grace() {
+    let (scene, mut client) = Scene::begun();
+    let control = Control::default();
+    scene.write("kept", &noise(1, 2_000_000));
+    scene.write("changed", &noise(2, 2_000_000));
+    scene.store(&mut client);
+    scene.write("changed", &noise(3, 2_000_000));
+    scene.store(&mut client);
+    let policy = Policy {
+        last: 1,
+        hourly: 0,
+        daily: 0,
+        weekly: 0,
+        monthly: 0,
+        yearly: 0,
+        within_ms: 0,
+        revisions: 0,
+    };
+    client.keep("", Some(policy), &control).unwrap();
+    let dry = PruneRequest {
+        dry_run: true,
+        ..PruneRequest::default()
+    };
+    let would = client.prune(dry, &control).unwrap();
+    let did = client.prune(PruneRequest::default(), &control).unwrap();
+    assert_eq!(would.bytes_dropped, did.bytes_dropped);
+    assert!(did.bytes_dropped > 1_900_000, "{did:?}");
+    assert_eq!((did.runs_dropped, did.revisions_dropped), (1, 1));
+    assert!(did.free_on.is_some());
+    let changed = scene.files().join("changed");
+    let own = WhichSource::Own;
+    assert_eq!(client.history(&changed, &own).unwrap().len(), 1);
+    let nothing = client.prune(PruneRequest::default(), &control).unwrap();
+    assert_eq!((nothing.bytes_dropped, nothing.revisions_dropped), (0, 0));
+
+    let back = client
+        .undelete(UndeleteRequest::default(), &control)
+        .unwrap();
+    assert_eq!((back.runs, back.revisions, back.lost), (1, 1, 0));
+    let history = client.history(&changed, &own).unwrap();
+    assert_eq!(history.len(), 2);
+    let mut old = Vec::new();
+    client.dump(&changed, Some(1), &mut old, &control).unwrap();
+    assert!(
+        old == noise(2, 2_000_000),
+        "the old revision came back wrong"
+    );
+    // It is pinned: the next prune leaves it alone.
+    let again = client.prune(PruneRequest::default(), &control).unwrap();
+    assert_eq!(again.revisions_dropped, 0);
+    let audits = client.verify(&VerifyRequest::default(), &control).unwrap();
+    assert!(
+        audits
+            .iter()
+            .all(|audit| audit.result == AuditResult::Intact)
+    );
 }

@@ -102,6 +102,24 @@ impl Reader {
         Ok(packs)
     }
 
+    /// Returns the packs of one channel of which it is not known where their chunks stand, ascending.
+    pub fn packs_without_layout(
+        &self,
+        channel: ChannelId,
+    ) -> Result<Vec<(PackNumber, ObjectRef)>, CatalogError> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT writer, n, root, length FROM pack WHERE channel = ?1 AND NOT EXISTS
+             (SELECT 1 FROM pack_layout AS known WHERE known.writer = pack.writer AND known.n = pack.n)",
+        )?;
+        let mut rows = statement.query([channel.0])?;
+        let mut packs = Vec::new();
+        while let Some(row) = rows.next()? {
+            packs.push((self.pack_number(row, 0)?, object(row, 2)?));
+        }
+        packs.sort_unstable();
+        Ok(packs)
+    }
+
     /// Returns how many packs have an object on some channel.
     pub fn pack_count(&self) -> Result<u64, CatalogError> {
         let count: i64 = self
