@@ -21,7 +21,7 @@ use crate::{
     catalog::Catalog,
     channel::{ChannelReport, OpenChannelRequest},
     clock::Clock,
-    dump::DumpError,
+    dump::{DumpError, DumpRequest},
     engine::Engine,
     error::ClientError,
     home::Home,
@@ -241,17 +241,21 @@ impl Client {
         self.engine.retrieve(request, control)
     }
 
-    /// Writes the content of one file of this machine to `out`, each part verified before, and returns how many bytes that were.
+    /// Writes the content of one file to `out`, each part verified before, and returns how many bytes that were.
     ///
     /// ```no_run
-    /// use std::path::Path;
-    ///
-    /// use maimo_client::{dump::DumpError, progress::Control};
+    /// use maimo_client::{
+    ///     dump::{DumpError, DumpRequest},
+    ///     progress::Control,
+    /// };
     ///
     /// # fn example(client: &mut maimo_client::client::Client) -> Result<(), DumpError> {
     /// let mut bytes = Vec::new();
-    /// let path = Path::new("/home/u/notes/today.txt");
-    /// client.dump(path, None, &mut bytes, &Control::default())?;
+    /// let request = DumpRequest {
+    ///     path: "/home/u/notes/today.txt".into(),
+    ///     ..DumpRequest::default()
+    /// };
+    /// client.dump(&request, &mut bytes, &Control::default())?;
     /// # Ok(()) }
     /// ```
     ///
@@ -260,12 +264,11 @@ impl Client {
     /// What is not a file, or cannot be had to its end; what was written until then is the file's beginning.
     pub fn dump(
         &mut self,
-        path: &Path,
-        revision: Option<u64>,
+        request: &DumpRequest,
         out: &mut dyn Write,
         control: &Control,
     ) -> Result<u64, DumpError> {
-        self.engine.dump(path, revision, out, control)
+        self.engine.dump(request, out, control)
     }
 
     /// Stores what changed below some paths since last time, as new revisions. Cut off, it is finished by running it again.

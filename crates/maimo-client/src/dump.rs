@@ -5,11 +5,15 @@
 
 use std::{
     io::{self, Write},
+    path::PathBuf,
     thread,
 };
 
 use crossbeam_channel::{Sender, bounded};
-use maimo_core::error::{Classify, ErrorKind, Retry};
+use maimo_core::{
+    clock::Timestamp,
+    error::{Classify, ErrorKind, Retry},
+};
 use maimo_vault::journal::content::Content;
 use thiserror::Error;
 
@@ -23,6 +27,19 @@ use crate::{
 const READ_BYTES: u64 = 4 * 1024 * 1024;
 /// How many chunks are read ahead.
 const AHEAD: usize = 4;
+
+/// Which content is to be written.
+#[derive(Debug, Clone, Default)]
+pub struct DumpRequest {
+    /// The file, by its path on the machine it came from.
+    pub path: PathBuf,
+    /// This of its kept revisions; the newest unless said.
+    pub revision: Option<u64>,
+    /// As the last run that had completed by then left it.
+    pub at: Option<Timestamp>,
+    /// The label of the machine; this one unless said.
+    pub source: Option<String>,
+}
 
 /// Why a file was not dumped, or not to its end.
 #[derive(Debug, Error)]

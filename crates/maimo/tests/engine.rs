@@ -12,6 +12,7 @@ use maimo_client::{
     browse::WhichSource,
     channel::OpenChannelRequest,
     client::{Client, InitOptions, OpenOptions},
+    dump::DumpRequest,
     error::ClientError,
     progress::{Control, Event, Phase},
     prune::PruneRequest,
@@ -530,7 +531,12 @@ fn what_a_prune_let_go_of_comes_back_while_it_is_in_grace() {
     let history = client.history(&changed, &own).unwrap();
     assert_eq!(history.len(), 2);
     let mut old = Vec::new();
-    client.dump(&changed, Some(1), &mut old, &control).unwrap();
+    let first = DumpRequest {
+        path: changed.clone(),
+        revision: Some(1),
+        ..DumpRequest::default()
+    };
+    client.dump(&first, &mut old, &control).unwrap();
     assert!(
         old == noise(2, 2_000_000),
         "the old revision came back wrong"

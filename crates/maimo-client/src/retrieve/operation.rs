@@ -1,8 +1,9 @@
 //! Retrieving and dumping as operations of a node: its catalog, its channels.
 
-use std::{io::Write, path::Path, sync::Arc};
+use std::{io::Write, sync::Arc};
 
 use maimo_net::service::Session;
+use maimo_vault::name::SourceId;
 
 use super::{
     RetrieveOptions, RetrieveReport, StoredTree, retrieve,
@@ -10,7 +11,8 @@ use super::{
 };
 use crate::{
     browse::source_labelled,
-    dump::{self, DumpError},
+    catalog::Reader,
+    dump::{self, DumpError, DumpRequest},
     engine::Engine,
     error::ClientError,
     fetch::{CatalogPacks, Channel, Fetch},
@@ -26,10 +28,7 @@ impl Engine {
         control: &Control,
     ) -> Result<RetrieveReport, ClientError> {
         let reader = self.catalog.reader()?;
-        let source = match &request.source {
-            None => self.node.source(),
-            Some(label) => source_labelled(&reader.sources()?, label)?,
-        };
+        let source = self.source_asked(&reader, request.source.as_deref())?;
         let selection = Selection::new(&reader, source, request)?;
         let channels = self.reachable()?;
         let fetch = fetch(&channels, &self.keys);
@@ -41,21 +40,29 @@ impl Engine {
         retrieve(&selection, &packs, &fetch, &options, control)
     }
 
+    fn source_asked(&self, reader: &Reader, label: Option<&str>) -> Result<SourceId, ClientError> {
+        match label {
+            None => Ok(self.node.source()),
+            Some(label) => source_labelled(&reader.sources()?, label),
+        }
+    }
+
     /// Writes one file's content to `out`.
     pub(crate) fn dump(
         &mut self,
-        path: &Path,
-        revision: Option<u64>,
+        request: &DumpRequest,
         out: &mut dyn Write,
         control: &Control,
     ) -> Result<u64, DumpError> {
         let reader = self.catalog.reader().map_err(ClientError::from)?;
+        let source = self.source_asked(&reader, request.source.as_deref())?;
         let request = RetrieveRequest {
-            paths: vec![path.to_owned()],
-            revision,
+            paths: vec![request.path.clone()],
+            revision: request.revision,
+            at: request.at,
             ..RetrieveRequest::default()
         };
-        let selection = Selection::new(&reader, self.node.source(), &request)?;
+        let selection = Selection::new(&reader, source, &request)?;
         // The first is the one: of a folder it is the folder itself, which cannot be dumped, and says so.
         let mut content = None;
         let found = selection.each(&mut |stored| {

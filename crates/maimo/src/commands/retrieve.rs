@@ -5,7 +5,10 @@ use std::{
     path::{PathBuf, absolute},
 };
 
-use maimo_client::retrieve::{RetrieveReport, RetrieveRequest};
+use maimo_client::{
+    dump::DumpRequest,
+    retrieve::{RetrieveReport, RetrieveRequest},
+};
 use maimo_core::{clock::Timestamp, error::ErrorKind};
 use serde::Serialize;
 
@@ -51,8 +54,14 @@ pub(crate) struct DumpArgs {
     /// The file, by its path on the machine it came from
     path: PathBuf,
     /// This revision, as `maimo history` numbers it
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", conflicts_with = "at")]
     revision: Option<u64>,
+    /// As it was at TIME
+    #[arg(long, value_name = "TIME", value_parser = parse_moment)]
+    at: Option<Timestamp>,
+    /// The file of this machine [default: this one]
+    #[arg(long, value_name = "NAME")]
+    source: Option<String>,
 }
 
 /// Retrieves them.
@@ -79,7 +88,13 @@ pub(crate) fn dump(args: &DumpArgs, ctx: &Context) -> Outcome {
     let mut client = ctx.client()?;
     let mut page = Page::stdout();
     let progress = ctx.ui.progress();
-    client.dump(&path, args.revision, &mut page, progress.control())?;
+    let request = DumpRequest {
+        path,
+        revision: args.revision,
+        at: args.at,
+        source: args.source.clone(),
+    };
+    client.dump(&request, &mut page, progress.control())?;
     page.flush()?;
     Ok(Box::new(Told))
 }
