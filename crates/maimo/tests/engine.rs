@@ -551,3 +551,30 @@ fn what_a_prune_let_go_of_comes_back_while_it_is_in_grace() {
             .all(|audit| audit.result == AuditResult::Intact)
     );
 }
+
+#[test]
+fn two_stores_live_in_one_process() {
+    let store_one = |seed: u64| {
+        let (scene, mut client) = Scene::begun();
+        scene.write("file", &noise(seed, 5_000_000));
+        let report = scene.store(&mut client);
+        (scene, client, report)
+    };
+    let (one, two) = std::thread::scope(|scope| {
+        let one = scope.spawn(|| store_one(1));
+        let two = scope.spawn(|| store_one(2));
+        (one.join().unwrap(), two.join().unwrap())
+    });
+    assert_ne!(one.2.roots, two.2.roots);
+    for (seed, (scene, mut client, _)) in [(1, one), (2, two)] {
+        let request = DumpRequest {
+            path: scene.files().join("file"),
+            ..DumpRequest::default()
+        };
+        let mut bytes = Vec::new();
+        client
+            .dump(&request, &mut bytes, &Control::default())
+            .unwrap();
+        assert!(bytes == noise(seed, 5_000_000));
+    }
+}
