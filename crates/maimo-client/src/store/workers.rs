@@ -115,14 +115,16 @@ fn seal_and_send(
     let mut arrived: Option<Arrived> = None;
     for (place, channel) in channels.iter().enumerate() {
         let nonce = PackNonce::draw(&mut random::system());
-        let Some(open) = builder.as_ref() else {
-            break;
+        let keys = channel.pack_keys(PackKind::Data);
+        let is_last = place + 1 == channels.len();
+        let pack = match builder.take_if(|_| is_last) {
+            // In place: its frames are not needed while the last sealed copy is on its way.
+            Some(last) => last.into_sealed(keys, nonce),
+            None => match &builder {
+                Some(open) => open.seal(keys, nonce),
+                None => break,
+            },
         };
-        let pack = open.seal(channel.pack_keys(PackKind::Data), nonce);
-        if place + 1 == channels.len() {
-            // Its frames are not needed while the last sealed copy is on its way.
-            builder = None;
-        }
         let token =
             keep_tokens.then(|| Token::of(pack.reference, &pack.bytes, &mut random::system()));
         spool.sealed(&pack.layout, channel.id, &pack.reference)?;

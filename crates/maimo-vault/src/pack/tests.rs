@@ -415,6 +415,27 @@ fn two_channels_get_the_same_geometry_and_no_equal_block() {
 }
 
 #[test]
+fn a_pack_sealed_where_it_lies_is_the_one_sealed_beside_it() {
+    let keys = Keys::new(1);
+    for chunks in [0, 1, 40] {
+        let mut builder = PackBuilder::new(NUMBER, PackKind::Data);
+        for n in 0_u64..chunks {
+            // Together long enough for room to be made all at once.
+            let mut noise = vec![0; 10_000];
+            let mut hasher = blake3::Hasher::new();
+            hasher.update(&n.to_le_bytes());
+            hasher.finalize_xof().fill(&mut noise);
+            push(&keys, ChunkType::Content, 0, &noise, &mut |chunk| {
+                builder.push(chunk)
+            });
+        }
+        builder.set_records(vec![7; 100]).unwrap();
+        let beside = builder.seal(keys.of(PackKind::Data), NONCE);
+        assert_eq!(builder.into_sealed(keys.of(PackKind::Data), NONCE), beside);
+    }
+}
+
+#[test]
 fn an_equal_chunk_never_seals_alike() {
     let keys = Keys::new(1);
     let builder = build(&keys, &[random(1, 50_000)]);

@@ -57,13 +57,17 @@ pub struct SealedPack {
     pub layout: PackLayout,
 }
 
+/// From how many bytes on a pack in the making has room for all of it.
+const ROOM_BYTES: usize = 256 * 1024;
+
 /// A pack in the making. Holds nothing that depends on a channel.
 #[derive(Debug, Clone)]
 pub struct PackBuilder {
     kind: PackKind,
     size: PackSize,
     table: Table,
-    frames: Vec<u8>,
+    /// The pack's bytes as far as they are known: room for the header, then each frame with room for its tag behind it.
+    body: Vec<u8>,
     indexes: HashMap<ChunkId, u32>,
     dictionaries: usize,
 }
@@ -75,7 +79,7 @@ impl PackBuilder {
             kind,
             size: PackSize::default(),
             table: Table::new(number),
-            frames: Vec::new(),
+            body: vec![0; HEADER_BYTES],
             indexes: HashMap::new(),
             dictionaries: 0,
         }
@@ -151,7 +155,14 @@ impl PackBuilder {
         }
         let index = u32::try_from(self.len()).map_err(|_| PushError::Full)?;
         self.dictionaries += more;
-        self.frames.extend_from_slice(chunk.frame);
+        let length = self.body.len() + chunk.frame.len() + TAG_BYTES;
+        if self.body.capacity() < length && length > ROOM_BYTES {
+            // All at once: growing by doubling would copy, and leave a third of the room to nobody.
+            self.body
+                .reserve_exact(long(self.size.bytes()).max(length) - self.body.len());
+        }
+        self.body.extend_from_slice(chunk.frame);
+        self.body.extend_from_slice(&[0; TAG_BYTES]);
         self.table.entries.push(entry);
         self.indexes.insert(entry.id, index);
         Ok(index)
@@ -175,18 +186,17 @@ impl PackBuilder {
     /// Returns how long the pack would be at most, with so much more in it and records of `records_length` bytes in all.
     fn length_max(
         &self,
-        chunks: usize,
+        more_chunks: usize,
         frames_length: usize,
         dictionaries: usize,
         records_length: usize,
     ) -> u64 {
-        let chunks = self.len() + chunks;
+        let chunks = self.len() + more_chunks;
         let table =
             Table::encoded_bytes_max(chunks, self.dictionaries + dictionaries, records_length);
-        let length = HEADER_BYTES
-            + self.frames.len()
+        let length = self.body.len()
             + frames_length
-            + chunks * TAG_BYTES
+            + more_chunks * TAG_BYTES
             + 1
             + table
             + TAG_BYTES
@@ -216,32 +226,56 @@ impl PackBuilder {
     /// `nonce` must be drawn anew for each channel and pack ([`PackNonce::draw`]), or be the one this very pack was sealed with.
     pub fn seal(&self, keys: PackKeys<'_>, nonce: PackNonce) -> SealedPack {
         let table = self.table_bytes();
+        let layout = self.layout_with(table.len() + TAG_BYTES);
+        let mut out = Vec::with_capacity(long(layout.length()));
+        out.put(&self.body);
+        self.seal_in(out, &table, layout, keys, nonce)
+    }
+
+    /// As [`Self::seal`], for the last channel: what was gathered is sealed where it lies, so that the pack is in memory once.
+    ///
+    /// # Security
+    ///
+    /// As of [`Self::seal`].
+    pub fn into_sealed(mut self, keys: PackKeys<'_>, nonce: PackNonce) -> SealedPack {
+        let table = self.table_bytes();
+        let layout = self.layout_with(table.len() + TAG_BYTES);
+        let out = core::mem::take(&mut self.body);
+        self.seal_in(out, &table, layout, keys, nonce)
+    }
+
+    /// Seals what lies in `out` as [`Self::body`] does, and adds what comes after.
+    fn seal_in(
+        &self,
+        mut out: Vec<u8>,
+        table: &[u8],
+        layout: PackLayout,
+        keys: PackKeys<'_>,
+        nonce: PackNonce,
+    ) -> SealedPack {
         let sealed_table_length = table.len() + TAG_BYTES;
-        let layout = self.layout_with(sealed_table_length);
         let header = PackHeader {
             kind: self.kind,
             epoch: keys.epoch,
             nonce,
         };
         let length = long(layout.length());
-        let mut out = Vec::with_capacity(length);
-        header.encode(&mut out);
-        let mut rest = &self.frames[..];
+        let mut plain = Vec::with_capacity(HEADER_BYTES);
+        header.encode(&mut plain);
+        let (head, mut rest) = out.split_at_mut(HEADER_BYTES);
+        head.copy_from_slice(&plain);
         for entry in &self.table.entries {
-            let (frame, after) = rest.split_at(entry.frame_length as usize);
+            let (frame, after) = rest.split_at_mut(entry.frame_length as usize);
+            let (tag, after) = after.split_at_mut(TAG_BYTES);
             rest = after;
-            append_sealed(
-                &mut out,
-                frame,
-                keys,
-                nonce,
-                &seal::chunk_ad(&header, entry),
-            );
+            let ad = seal::chunk_ad(&header, entry);
+            tag.copy_from_slice(&keys.pack.seal_in_place(&nonce.0, &ad, frame));
         }
+        out.reserve_exact(length - out.len());
         let [table_offset, table_length, pack_length] =
             [out.len(), sealed_table_length, length].map(short);
         let ad = seal::table_ad(&header, table_offset, table_length);
-        append_sealed(&mut out, &table, keys, nonce, &ad);
+        append_sealed(&mut out, table, keys, nonce, &ad);
 
         let padding = out.len();
         out.resize(length - TRAILER_BYTES, 0);
