@@ -267,10 +267,11 @@ impl Engine {
                             sequence: 0,
                             id: *id,
                         };
-                        (stamp, record.clone())
+                        (stamp, record)
                     });
-                    let mut stamped: Vec<_> =
-                        stamped.chain(change.restored.iter().cloned()).collect();
+                    let restored = change.restored.iter();
+                    let restored = restored.map(|(stamp, record)| (*stamp, record));
+                    let mut stamped: Vec<_> = stamped.chain(restored).collect();
                     stamped.sort_by_key(|(stamp, _)| *stamp);
                     Body::Segments(write_segments(stamped, &self.segment_writer(), &mut sealer))
                 }
@@ -385,7 +386,18 @@ impl Engine {
         }
         let sent = prepared.sent + sealer.sent;
         let reader = self.catalog.reader()?;
-        let records = self.records_of_next(prepared, &next, &position, spills, &vital, first)?;
+        // As many as a store commits at a time are not to be in memory twice.
+        let is_plain = !spills && !restores && prepared.change.merge.is_none();
+        let records = if is_plain {
+            let sequence = next.sequence;
+            let own = core::mem::take(&mut prepared.change.records).into_iter();
+            let own = own.map(|(id, record)| (Stamp { sequence, id }, record));
+            let mut records: Vec<(Stamp, Record)> = own.collect();
+            records.sort_by_key(|(stamp, _)| *stamp);
+            records
+        } else {
+            self.records_of_next(prepared, &next, &position, spills, &vital, first)?
+        };
         let naming = Named::new(&reader, &records, first.id);
         let mut known = KnownPacks::default();
         for layout in prepared.change.layouts.iter().chain(&sealed) {
@@ -460,9 +472,16 @@ impl Engine {
         };
         check_change(&Demand::default(), demand.chunks(), [], &living)
             .map_err(|error| ClientError::Bug(error.to_string()))?;
-        self.send(
-            prepared, first, &candidate, next, store, records, sealed, sent,
-        )
+        let attempt = self.send(
+            prepared, first, &candidate, next, store, &records, sealed, sent,
+        )?;
+        if is_plain && !matches!(attempt, Attempt::Done(_)) {
+            let own = records
+                .into_iter()
+                .map(|(stamp, record)| (stamp.id, record));
+            prepared.change.records = own.collect();
+        }
+        Ok(attempt)
     }
 
     /// Sends a candidate; takes it in once it is acknowledged.
@@ -477,7 +496,7 @@ impl Engine {
         candidate: &Candidate,
         next: Base,
         store: StorePart,
-        records: Vec<(Stamp, Record)>,
+        records: &[(Stamp, Record)],
         mut layouts: Vec<PackLayout>,
         sent: u64,
     ) -> Result<Attempt, ClientError> {

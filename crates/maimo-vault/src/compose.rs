@@ -11,6 +11,7 @@
 //! Nothing here uploads: [`Sealing`] seals a pack for every channel of the layout and remembers that it must be there before the head
 //! moves. A composition that loses its race is thrown away and made again on the winner's state; what it sealed is let go by its lease.
 
+use core::borrow::Borrow;
 use std::collections::BTreeMap;
 
 use maimo_core::{id::ChannelId, reference::ObjectRef};
@@ -371,17 +372,16 @@ fn replace(state: &mut State, inputs: Vec<(Stamp, Record)>) -> Vec<(Stamp, Recor
     survivors
 }
 
-/// Seals records as segments of at most 16 MiB each and returns their numbers.
-pub fn write_segments(
-    records: Vec<(Stamp, Record)>,
+/// Seals records, which ascend by stamp, as segments of at most 16 MiB each and returns their numbers.
+pub fn write_segments<R: Borrow<Record>>(
+    records: impl IntoIterator<Item = (Stamp, R)>,
     writer: &SegmentWriter<'_>,
     sealing: &mut impl Sealing,
 ) -> Vec<PackNumber> {
     let mut numbers = Vec::new();
     let mut compressor = Compressor::new(writer.level);
     let mut open: Option<PackBuilder> = None;
-    for batch in cut(records, BATCH_BYTES_MAX / 4) {
-        let plaintext = batch.encode();
+    for plaintext in cut(records, BATCH_BYTES_MAX / 4) {
         let id = writer.id_key.id(&plaintext);
         let frame = compressor.compress(&plaintext, None);
         let chunk = FramedChunk {

@@ -75,7 +75,7 @@ pub(super) fn journal_bytes(seed: u64, files: u64) -> u64 {
             counter += 1;
             (Stamp { sequence: 0, id }, record)
         });
-        write_segments(records.collect(), &writer, &mut scales);
+        write_segments(records, &writer, &mut scales);
     }
     scales.bytes
 }

@@ -3,6 +3,8 @@
 //! A batch stands alone: its names are at its front, and paths leave out only what they share with the record before. Inside,
 //! records stand by (sequence of the commit that brought them, writer, counter), each once.
 
+use core::borrow::Borrow;
+
 use maimo_core::codec::{ParseError, Put, Reader};
 
 pub use super::names::NAMES_MAX;
@@ -65,33 +67,7 @@ impl Batch {
 
     /// Encodes the batch: name tables, then groups of one (sequence, writer) each.
     pub fn encode(&self) -> Vec<u8> {
-        let mut names = Names::default();
-        let mut body = Vec::new();
-        let mut scratch = Vec::new();
-        let mut previous = None;
-        let groups = self.groups();
-        body.put_varint(groups.len() as u64);
-        for group in groups {
-            let (first, _) = &group[0];
-            body.put_varint(first.sequence);
-            body.put_varint(names.writer(first.id.writer));
-            body.put_varint(group.len() as u64);
-            let mut next_counter = 0;
-            for (stamp, record) in group {
-                // Ascending and unique, so the difference is never negative.
-                body.put_varint(stamp.id.counter.saturating_sub(next_counter));
-                next_counter = stamp.id.counter.saturating_add(1);
-                body.put_u8(record.kind());
-                scratch.clear();
-                record.encode_body(&mut names, previous, &mut scratch);
-                body.put_bytes(&scratch);
-                previous = record.path().or(previous);
-            }
-        }
-        let mut out = Vec::with_capacity(body.len() + 64);
-        names.encode(&mut out);
-        out.put(&body);
-        out
+        encode(&self.records)
     }
 
     /// Reads a batch.
@@ -162,42 +138,75 @@ impl Batch {
         reader.finish()?;
         Ok(Self { records })
     }
+}
 
-    fn groups(&self) -> Vec<&[(Stamp, Record)]> {
-        self.records
-            .chunk_by(|(one, _), (other, _)| {
-                (one.sequence, one.id.writer) == (other.sequence, other.id.writer)
-            })
-            .collect()
+/// Encodes a batch of records, which ascend by stamp.
+fn encode<R: Borrow<Record>>(records: &[(Stamp, R)]) -> Vec<u8> {
+    let mut names = Names::default();
+    let mut body = Vec::new();
+    let mut scratch = Vec::new();
+    let mut previous = None;
+    let is_together = |(one, _): &(Stamp, R), (other, _): &(Stamp, R)| {
+        (one.sequence, one.id.writer) == (other.sequence, other.id.writer)
+    };
+    body.put_varint(records.chunk_by(is_together).count() as u64);
+    for group in records.chunk_by(is_together) {
+        let (first, _) = &group[0];
+        body.put_varint(first.sequence);
+        body.put_varint(names.writer(first.id.writer));
+        body.put_varint(group.len() as u64);
+        let mut next_counter = 0;
+        for (stamp, record) in group {
+            let record: &Record = record.borrow();
+            // Ascending and unique, so the difference is never negative.
+            body.put_varint(stamp.id.counter.saturating_sub(next_counter));
+            next_counter = stamp.id.counter.saturating_add(1);
+            body.put_u8(record.kind());
+            scratch.clear();
+            record.encode_body(&mut names, previous, &mut scratch);
+            body.put_bytes(&scratch);
+            previous = record.path().or(previous);
+        }
     }
+    let mut out = Vec::with_capacity(body.len() + 64);
+    names.encode(&mut out);
+    out.put(&body);
+    out
 }
 
 /// What a record is taken to need beside its body: more than it does, unless its names are many.
 const RECORD_ESTIMATE_BYTES: usize = 16;
 const _: () = assert!(BATCH_BYTES_MAX / 2 / RECORD_ESTIMATE_BYTES <= RECORDS_MAX);
 
-/// Cuts records into batches whose encodings stay near `bytes`, in order.
+/// Cuts records into batches whose encodings stay near `bytes`, in order, and encodes them one by one: they are not in memory twice.
 ///
 /// The cut looks at a running estimate (records encoded alone), which errs on the large side, so no batch passes [`BATCH_BYTES_MAX`] while
 /// `bytes` is at most half of it and no single record is longer than that half. Nor then [`RECORDS_MAX`]: each record is estimated at 16 bytes
 /// or more.
-pub fn cut(records: Vec<(Stamp, Record)>, bytes: usize) -> Vec<Batch> {
-    let mut batches = Vec::new();
-    let mut open = Vec::new();
-    let mut estimate = 0;
-    for (stamp, record) in records {
-        let mut body = Vec::new();
-        record.encode_body(&mut Names::default(), None, &mut body);
-        let length = body.len() + RECORD_ESTIMATE_BYTES;
-        if !open.is_empty() && estimate + length > bytes {
-            batches.push(Batch::new(core::mem::take(&mut open)));
-            estimate = 0;
+pub fn cut<R: Borrow<Record>>(
+    records: impl IntoIterator<Item = (Stamp, R)>,
+    bytes: usize,
+) -> impl Iterator<Item = Vec<u8>> {
+    let mut records = records.into_iter();
+    let mut next = None;
+    let mut body = Vec::new();
+    core::iter::from_fn(move || {
+        let mut open: Vec<(Stamp, R)> = Vec::new();
+        let mut estimate = 0;
+        while let Some((stamp, record)) = next.take().or_else(|| records.next()) {
+            body.clear();
+            let plain: &Record = record.borrow();
+            plain.encode_body(&mut Names::default(), None, &mut body);
+            let length = body.len() + RECORD_ESTIMATE_BYTES;
+            if !open.is_empty() && estimate + length > bytes {
+                next = Some((stamp, record));
+                break;
+            }
+            estimate += length;
+            open.push((stamp, record));
         }
-        estimate += length;
-        open.push((stamp, record));
-    }
-    if !open.is_empty() {
-        batches.push(Batch::new(open));
-    }
-    batches
+        open.sort_by_key(|(stamp, _)| *stamp);
+        open.dedup_by_key(|(stamp, _)| *stamp);
+        (!open.is_empty()).then(|| encode(&open))
+    })
 }

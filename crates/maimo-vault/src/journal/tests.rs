@@ -563,12 +563,12 @@ fn batches_are_cut_near_the_size_asked_for_and_lose_nothing() {
             (stamp, file(1, vec![chunk(counter, 0)]))
         })
         .collect();
-    let batches = cut(records.clone(), 4096);
+    let batches: Vec<_> = cut(records.clone(), 4096).collect();
     assert!(batches.len() > 5);
-    assert!(batches.iter().all(|batch| batch.encode().len() <= 4096));
+    assert!(batches.iter().all(|batch| batch.len() <= 4096));
     let again: Vec<_> = batches
-        .into_iter()
-        .flat_map(|batch| batch.into_records(0))
+        .iter()
+        .flat_map(|batch| Batch::parse(batch).unwrap().into_records(0))
         .collect();
     assert_eq!(again, records);
 }
