@@ -19,6 +19,7 @@
 use std::{
     borrow::Borrow,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use maimo_vault::{
@@ -40,6 +41,7 @@ mod rows;
 mod take_in;
 mod view;
 
+use database::BUSY;
 pub use error::CatalogError;
 pub use list::{Filter, GlobPattern, Pattern, When};
 pub use position::Position;
@@ -51,6 +53,9 @@ pub use view::{
 };
 
 use crate::local_stat::LocalStat;
+
+/// How long the log may be that is left behind, in bytes: reading it takes a few milliseconds.
+const LOG_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 /// The catalog, open for writing. One at a time: the home folder's lock sees to that.
 #[derive(Debug)]
@@ -153,6 +158,22 @@ impl Catalog {
     pub fn index_names(&mut self) -> Result<(), CatalogError> {
         self.connection
             .execute_batch("CREATE INDEX IF NOT EXISTS path_by_name ON path (name)")?;
+        Ok(())
+    }
+
+    /// Moves what the log has gathered into the database, if it is much and nobody reads of it: each process that opens the catalog reads the
+    /// log first. A reader that looks on for as long as a store takes keeps it from being done meanwhile.
+    pub fn tidy(&mut self) -> Result<(), CatalogError> {
+        let mut log = self.path.clone().into_os_string();
+        log.push("-wal");
+        if std::fs::metadata(log).is_ok_and(|log| log.len() > LOG_BYTES_MAX) {
+            self.connection.busy_timeout(Duration::ZERO)?;
+            let done = self
+                .connection
+                .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+            self.connection.busy_timeout(BUSY)?;
+            done?;
+        }
         Ok(())
     }
 

@@ -1,6 +1,6 @@
 //! The file: opening, telling a catalog from other files, clearing.
 
-use std::{fs, io, path::Path};
+use std::{fs, io, path::Path, time::Duration};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, config::DbConfig};
 
@@ -10,6 +10,8 @@ use super::error::CatalogError;
 const APPLICATION_ID: i64 = 0x4d61_6963;
 /// Counts up with every change of schema or blobs; there are no migrations, an older catalog is built anew.
 const VERSION: i64 = 1;
+/// How long a connection waits for another.
+pub(super) const BUSY: Duration = Duration::from_secs(5);
 const SCHEMA: &str = include_str!("schema.sql");
 
 /// Opens a catalog for writing, and makes an empty one where there is none.
@@ -86,7 +88,7 @@ pub(super) fn remove(path: &Path) -> Result<(), CatalogError> {
 
 fn configure(connection: &Connection) -> Result<(), CatalogError> {
     connection.set_prepared_statement_cache_capacity(64);
-    connection.busy_timeout(std::time::Duration::from_secs(5))?;
+    connection.busy_timeout(BUSY)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
     connection.execute_batch("PRAGMA temp_store = MEMORY")?;

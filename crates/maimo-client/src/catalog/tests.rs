@@ -711,6 +711,29 @@ fn a_reader_sees_the_catalog_as_it_was_when_it_opened() {
 }
 
 #[test]
+fn a_long_log_is_emptied_once_nobody_reads_of_it() {
+    let mut scene = Scene::new();
+    let log = scene.file.with_extension("sqlite-wal");
+    let length = || fs::metadata(&log).unwrap().len();
+    // As a scan does, it keeps the log from being emptied while it looks on.
+    let looking = scene.reader();
+    let long = "x".repeat(200);
+    scene.commit((0..20_000).map(|n| file(&format!("/{long}{n}"), &[])));
+    assert!(length() > LOG_BYTES_MAX);
+    scene.catalog.tidy().unwrap();
+    assert!(length() > LOG_BYTES_MAX);
+    drop(looking);
+    scene.catalog.tidy().unwrap();
+    assert_eq!(length(), 0);
+    let newest = scene.reader().newest(SOURCE, &path(&format!("/{long}7")));
+    assert!(newest.unwrap().is_some());
+    // A short one costs less than emptying it.
+    scene.commit([file("/b", &[])]);
+    scene.catalog.tidy().unwrap();
+    assert!(length() > 0);
+}
+
+#[test]
 fn what_is_not_a_catalog_of_this_version_is_told() {
     let scene = Scene::new();
     let foreign = scene.file.with_extension("other");

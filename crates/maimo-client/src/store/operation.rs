@@ -62,6 +62,8 @@ impl Engine {
                     Ok(()) | Err(ClientError::Provider { .. } | ClientError::Cancelled(_)) => {}
                     Err(error) => return Err(error),
                 }
+                // The store stands; a log that stays costs those who come next some time.
+                let _ = self.catalog.tidy();
                 return Ok(report);
             }
         }
