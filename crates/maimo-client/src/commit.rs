@@ -12,7 +12,7 @@
 //! Invariant: a head leaves only after its root was written down, and only if every chunk that the change needs lives in it.
 
 use std::{
-    collections::{BTreeMap, HashMap, btree_map::Entry},
+    collections::{BTreeMap, HashMap},
     sync::Arc,
 };
 
@@ -28,24 +28,21 @@ use maimo_net::service::ServiceError;
 use maimo_vault::{
     candidate::{Advance, Candidate, CandidateError, name_also, name_exactly},
     commit::{Commit, StorePart, TAIL_BYTES_MAX, TailPiece, Witness},
-    compose::{Base, Body, Draft, SegmentWriter, compose, compose_merge, write_segments},
-    compress::Level,
-    demand::{Demand, Packs, check_change},
+    compose::{Base, Body, Draft, compose, compose_merge},
+    demand::{Demand, check_change},
     descent::Seen,
     journal::{
         batch::{Batch, Stamp},
         record::Record,
-        repeat::Repeat,
         state::State,
     },
-    name::{ChunkRef, PackNumber, RecordId},
-    pack::{PackBuilder, PackKind, PackLayout, Piece},
+    name::{PackNumber, RecordId},
+    pack::{PackLayout, Piece},
     prune::target,
-    rebase::turn,
 };
 
 use crate::{
-    catalog::{Position, Reader, TakeIn},
+    catalog::{Position, TakeIn},
     engine::{Engine, Shown},
     error::ClientError,
     local_stat::LocalStat,
@@ -57,14 +54,14 @@ use crate::{
 };
 
 mod lost_race;
+mod naming;
+mod prepare;
 mod sealer;
 
 pub(crate) use sealer::Sealer;
 
-/// How hard journal segments are compressed.
-const JOURNAL_LEVEL: u8 = 3;
-/// A draft of more records than this is not tried in the tail: none of so many fits.
-const TAIL_RECORDS_MAX: usize = 512;
+use naming::{KnownPacks, Living, Named};
+
 /// How often a change is tried again after other devices were faster.
 const ATTEMPTS: u32 = 16;
 
@@ -233,106 +230,6 @@ impl Engine {
                 .map(|(id, seen)| (*id, seen.root))
         };
         Ok(layout.iter().filter_map(of).collect())
-    }
-
-    /// Writes a change's records where they fit: into the tail, or into segments, which leave at once. Chunks that were meant for the tail go
-    /// into a pack with the latter.
-    fn prepare(
-        &self,
-        mut change: Change,
-        channels: &[Arc<OpenChannel>],
-    ) -> Result<Prepared, ClientError> {
-        let mut sealer = Sealer::new(self, channels);
-        let piece = change.piece.take();
-        let nothing = change.records.is_empty() && piece.is_none();
-        let body = if change.merge.is_some() || nothing {
-            Body::Segments(Vec::new())
-        } else {
-            let piece = piece.unwrap_or_else(|| Piece::new(self.node.next_pack()));
-            let fitted = if change.restored.is_empty() {
-                small(piece, &change.records)
-            } else {
-                // The tail stamps all it holds alike.
-                Err(piece)
-            };
-            match fitted {
-                Ok(full) => {
-                    change.piece = Some(full.clone());
-                    Body::Piece(full)
-                }
-                Err(piece) => {
-                    self.settle_piece(&piece, &mut change, &mut sealer);
-                    let stamped = change.records.iter().map(|(id, record)| {
-                        let stamp = Stamp {
-                            sequence: 0,
-                            id: *id,
-                        };
-                        (stamp, record)
-                    });
-                    let restored = change.restored.iter();
-                    let restored = restored.map(|(stamp, record)| (*stamp, record));
-                    let mut stamped: Vec<_> = stamped.chain(restored).collect();
-                    stamped.sort_by_key(|(stamp, _)| *stamp);
-                    Body::Segments(write_segments(stamped, &self.segment_writer(), &mut sealer))
-                }
-            }
-        };
-        sealer.send()?;
-        let (vital, sent) = (sealer.vital, sealer.sent);
-        Ok(Prepared {
-            draft: Draft {
-                records: Vec::new(),
-                restored: Vec::new(),
-                body,
-            },
-            change,
-            vital,
-            sent,
-        })
-    }
-
-    /// Puts chunks that were meant for the tail into a pack, and turns the records to it.
-    fn settle_piece(&self, piece: &Piece, change: &mut Change, sealer: &mut Sealer<'_>) {
-        use maimo_vault::compose::Sealing as _;
-        if piece.entries().is_empty() {
-            return;
-        }
-        let number = self.node.next_pack();
-        let mut builder = PackBuilder::new(number, PackKind::Data);
-        let mut now_at = BTreeMap::new();
-        for (index, chunk) in (0..).zip(piece.chunks()) {
-            let to = builder.push(chunk).expect("a piece fits a pack");
-            let from = ChunkRef {
-                pack: piece.number(),
-                index,
-            };
-            let to = ChunkRef {
-                pack: number,
-                index: to,
-            };
-            now_at.insert(from, to);
-        }
-        turn(&mut change.records, &now_at);
-        let as_of = self.catalog.position().map_or(1, |at| at.sequence + 1);
-        let repeat = Repeat::of_new(&change.records, number, as_of).encode();
-        // Files of a piece are small and few; were they not, packs alone would not tell of them, and the journal would.
-        let _ = builder.set_records(repeat);
-        for (channel, reference) in sealer.seal(builder) {
-            let record = Record::Pack {
-                number,
-                channel,
-                reference,
-            };
-            change.records.push((self.node.next_record(), record));
-        }
-        change.layouts.append(&mut sealer.layouts);
-    }
-
-    fn segment_writer(&self) -> SegmentWriter<'_> {
-        SegmentWriter {
-            id_key: &self.keys.journal,
-            level: Level::new(JOURNAL_LEVEL).unwrap_or_default(),
-        }
     }
 
     /// Composes the next state, checks it, sends it.
@@ -728,177 +625,6 @@ impl Engine {
                 })
                 .collect(),
         })
-    }
-}
-
-/// Sets a piece's records, if they fit the tail with its chunks; else gives it back.
-fn small(piece: Piece, records: &[(RecordId, Record)]) -> Result<Piece, Piece> {
-    if records.len() > TAIL_RECORDS_MAX {
-        return Err(piece);
-    }
-    match Draft::small(piece, records.to_vec()) {
-        Ok(Draft {
-            body: Body::Piece(full),
-            ..
-        }) => Ok(full),
-        Ok(_) => Err(Piece::new(PackNumber {
-            writer: maimo_vault::name::WriterId([0; 16]),
-            n: 0,
-        })),
-        Err((piece, _)) => Err(piece),
-    }
-}
-
-/// What the new records say of packs, before what the catalog says.
-struct Named<'a> {
-    reader: &'a Reader,
-    records: &'a [(Stamp, Record)],
-    /// Where new packs are on the channel.
-    packs: BTreeMap<PackNumber, ObjectRef>,
-    channel: ChannelId,
-}
-
-impl<'a> Named<'a> {
-    fn new(reader: &'a Reader, records: &'a [(Stamp, Record)], of: ChannelId) -> Self {
-        let packs = records.iter().filter_map(|(_, record)| match record {
-            Record::Pack {
-                number,
-                channel,
-                reference,
-            } if *channel == of => Some((*number, *reference)),
-            _ => None,
-        });
-        Self {
-            packs: packs.collect(),
-            reader,
-            records,
-            channel: of,
-        }
-    }
-
-    /// Returns the records that this commit brings. Those that it only writes again were held against heads before it.
-    fn new_records(&self) -> impl Iterator<Item = &'a (Stamp, Record)> {
-        let newest = self.records.iter().map(|(stamp, _)| stamp.sequence).max();
-        let records = self.records.iter();
-        records.filter(move |(stamp, _)| Some(stamp.sequence) == newest)
-    }
-
-    /// Returns what the change needs: what its records refer to.
-    fn demand(&self) -> Result<Demand, ClientError> {
-        let mut demand = Demand::default();
-        for (_, record) in self.new_records() {
-            if let Record::File { content, .. } = record {
-                for extent in self.reader.resolve_all(content)? {
-                    extent.chunks().for_each(|chunk| demand.add(chunk));
-                }
-            }
-        }
-        Ok(demand)
-    }
-
-    /// As [`Self::demand`], where the whole state is at hand: what a spilled tail has moved into packs that no record names is needed too.
-    fn demand_of(&self, state: &State, sealed: &[PackLayout]) -> Demand {
-        let mut demand = Demand::default();
-        for (_, record) in self.new_records() {
-            if let Record::File { content, .. } = record {
-                let chunks = state.resolve_all(content.extents());
-                chunks.for_each(|chunk| demand.add(chunk));
-            }
-        }
-        let all = Demand::of(state);
-        for layout in sealed {
-            let pack = layout.number();
-            for index in all.of_pack(pack) {
-                demand.add(ChunkRef { pack, index });
-            }
-        }
-        demand
-    }
-
-    /// Looks up where a pack is and where its chunks stand.
-    fn look_up(&self, number: PackNumber, known: &mut KnownPacks) -> Result<(), ClientError> {
-        if let Entry::Vacant(place) = known.layouts.entry(number)
-            && let Some(layout) = self.reader.layout(number)?
-        {
-            place.insert(layout);
-        }
-        if !known.objects.contains_key(&number) {
-            let object = match self.packs.get(&number) {
-                Some(object) => Some(*object),
-                None => self.reader.pack(number, self.channel)?,
-            };
-            known.objects.extend(object.map(|object| (number, object)));
-        }
-        Ok(())
-    }
-
-    /// Returns the channel's packs that hold dictionaries.
-    fn dictionaries(&self) -> Result<Vec<ObjectRef>, ClientError> {
-        let mut packs: Vec<PackNumber> = self
-            .reader
-            .dictionaries()?
-            .into_iter()
-            .map(|(_, known)| known.chunk.pack)
-            .collect();
-        for (_, record) in self.records {
-            if let Record::Dictionary { chunk, .. } = record {
-                packs.push(chunk.pack);
-            }
-        }
-        packs.sort_unstable();
-        packs.dedup();
-        let mut known = KnownPacks::default();
-        for number in &packs {
-            self.look_up(*number, &mut known)?;
-        }
-        Ok(known.objects.into_values().collect())
-    }
-}
-
-#[derive(Default)]
-struct KnownPacks {
-    layouts: BTreeMap<PackNumber, PackLayout>,
-    objects: BTreeMap<PackNumber, ObjectRef>,
-}
-
-impl KnownPacks {
-    fn objects_of(
-        &self,
-        targets: BTreeMap<PackNumber, LiveMap>,
-    ) -> Result<BTreeMap<ObjectRef, LiveMap>, ClientError> {
-        let mut named = BTreeMap::new();
-        for (number, live) in targets {
-            let object = self
-                .objects
-                .get(&number)
-                .ok_or_else(|| ClientError::Bug(format!("pack {} is on no channel", number.n)))?;
-            named.insert(*object, live);
-        }
-        Ok(named)
-    }
-}
-
-/// What the head to be signed would call living, for the client's rule.
-struct Living<'a> {
-    next: &'a Base,
-    known: &'a KnownPacks,
-    candidate: &'a Candidate,
-}
-
-impl Packs for Living<'_> {
-    fn tail_chunks(&self, number: PackNumber) -> Option<u32> {
-        let mut tail = self.next.tail.iter();
-        let tail = tail.find(|tail| tail.piece.number() == number)?;
-        u32::try_from(tail.piece.entries().len()).ok()
-    }
-
-    fn layout(&self, number: PackNumber) -> Option<&PackLayout> {
-        self.known.layouts.get(&number)
-    }
-
-    fn live(&self, number: PackNumber) -> Option<&LiveMap> {
-        let object = self.known.objects.get(&number)?;
-        self.candidate.after.live(object)
     }
 }
 

@@ -1,0 +1,140 @@
+//! Preparing: a change's records are written where they go, before anything is composed.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use maimo_vault::{
+    compose::{Body, Draft, SegmentWriter, write_segments},
+    compress::Level,
+    journal::{batch::Stamp, record::Record, repeat::Repeat},
+    name::{ChunkRef, PackNumber, RecordId},
+    pack::{PackBuilder, PackKind, Piece},
+    rebase::turn,
+};
+
+use super::{Change, Prepared, Sealer};
+use crate::{engine::Engine, error::ClientError, session::OpenChannel};
+
+/// How hard journal segments are compressed.
+const JOURNAL_LEVEL: u8 = 3;
+/// A draft of more records than this is not tried in the tail: none of so many fits.
+const TAIL_RECORDS_MAX: usize = 512;
+
+impl Engine {
+    /// Writes a change's records where they fit: into the tail, or into segments, which leave at once. Chunks that were meant for the tail go
+    /// into a pack with the latter.
+    pub(super) fn prepare(
+        &self,
+        mut change: Change,
+        channels: &[Arc<OpenChannel>],
+    ) -> Result<Prepared, ClientError> {
+        let mut sealer = Sealer::new(self, channels);
+        let piece = change.piece.take();
+        let nothing = change.records.is_empty() && piece.is_none();
+        let body = if change.merge.is_some() || nothing {
+            Body::Segments(Vec::new())
+        } else {
+            let piece = piece.unwrap_or_else(|| Piece::new(self.node.next_pack()));
+            let fitted = if change.restored.is_empty() {
+                small(piece, &change.records)
+            } else {
+                // The tail stamps all it holds alike.
+                Err(piece)
+            };
+            match fitted {
+                Ok(full) => {
+                    change.piece = Some(full.clone());
+                    Body::Piece(full)
+                }
+                Err(piece) => {
+                    self.settle_piece(&piece, &mut change, &mut sealer);
+                    let stamped = change.records.iter().map(|(id, record)| {
+                        let stamp = Stamp {
+                            sequence: 0,
+                            id: *id,
+                        };
+                        (stamp, record)
+                    });
+                    let restored = change.restored.iter();
+                    let restored = restored.map(|(stamp, record)| (*stamp, record));
+                    let mut stamped: Vec<_> = stamped.chain(restored).collect();
+                    stamped.sort_by_key(|(stamp, _)| *stamp);
+                    Body::Segments(write_segments(stamped, &self.segment_writer(), &mut sealer))
+                }
+            }
+        };
+        sealer.send()?;
+        let (vital, sent) = (sealer.vital, sealer.sent);
+        Ok(Prepared {
+            draft: Draft {
+                records: Vec::new(),
+                restored: Vec::new(),
+                body,
+            },
+            change,
+            vital,
+            sent,
+        })
+    }
+
+    /// Puts chunks that were meant for the tail into a pack, and turns the records to it.
+    fn settle_piece(&self, piece: &Piece, change: &mut Change, sealer: &mut Sealer<'_>) {
+        use maimo_vault::compose::Sealing as _;
+        if piece.entries().is_empty() {
+            return;
+        }
+        let number = self.node.next_pack();
+        let mut builder = PackBuilder::new(number, PackKind::Data);
+        let mut now_at = BTreeMap::new();
+        for (index, chunk) in (0..).zip(piece.chunks()) {
+            let to = builder.push(chunk).expect("a piece fits a pack");
+            let from = ChunkRef {
+                pack: piece.number(),
+                index,
+            };
+            let to = ChunkRef {
+                pack: number,
+                index: to,
+            };
+            now_at.insert(from, to);
+        }
+        turn(&mut change.records, &now_at);
+        let as_of = self.catalog.position().map_or(1, |at| at.sequence + 1);
+        let repeat = Repeat::of_new(&change.records, number, as_of).encode();
+        // Files of a piece are small and few; were they not, packs alone would not tell of them, and the journal would.
+        let _ = builder.set_records(repeat);
+        for (channel, reference) in sealer.seal(builder) {
+            let record = Record::Pack {
+                number,
+                channel,
+                reference,
+            };
+            change.records.push((self.node.next_record(), record));
+        }
+        change.layouts.append(&mut sealer.layouts);
+    }
+
+    pub(super) fn segment_writer(&self) -> SegmentWriter<'_> {
+        SegmentWriter {
+            id_key: &self.keys.journal,
+            level: Level::new(JOURNAL_LEVEL).unwrap_or_default(),
+        }
+    }
+}
+
+/// Sets a piece's records, if they fit the tail with its chunks; else gives it back.
+fn small(piece: Piece, records: &[(RecordId, Record)]) -> Result<Piece, Piece> {
+    if records.len() > TAIL_RECORDS_MAX {
+        return Err(piece);
+    }
+    match Draft::small(piece, records.to_vec()) {
+        Ok(Draft {
+            body: Body::Piece(full),
+            ..
+        }) => Ok(full),
+        Ok(_) => Err(Piece::new(PackNumber {
+            writer: maimo_vault::name::WriterId([0; 16]),
+            n: 0,
+        })),
+        Err((piece, _)) => Err(piece),
+    }
+}
