@@ -6,14 +6,15 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use maimo_core::{clock::Timestamp, head::SignedHead, reference::ObjectRef};
+use maimo_core::{clock::Timestamp, head::SignedHead, live_map::LiveMap, reference::ObjectRef};
 use maimo_net::service::{ServiceError, ShownHead, WhichHead};
 use maimo_vault::{
     commit::Commit,
+    demand::Demand,
     journal::{
         batch::{Batch, Stamp},
         record::Record,
-        state::State,
+        state::{Entry, State},
     },
     name::{ChunkRef, PackNumber, RecordId},
     pack::PackLayout,
@@ -22,7 +23,7 @@ use maimo_vault::{
 
 use crate::{
     client::Client,
-    commit::{Change, Outcome},
+    commit::{Change, Naming, Outcome},
     engine::Engine,
     error::ClientError,
     progress::{Control, Event, Phase},
@@ -142,6 +143,7 @@ impl Engine {
         if request.dry_run || (runs.is_empty() && revisions.is_empty()) {
             return Ok(report);
         }
+        let naming = self.groups_back(&after, &revisions, &layouts)?;
         let pins = runs.iter().chain(&revisions).map(|id| Record::Pin {
             id: *id,
             pinned: true,
@@ -153,6 +155,7 @@ impl Engine {
             records,
             restored: repair.restored,
             layouts: layouts.into_values().collect(),
+            naming: Naming::Also(naming),
             ..Change::default()
         };
         match self.commit(change, control)? {
@@ -166,6 +169,38 @@ impl Engine {
                 hint: Some("try again, or name a later time with `--to`"),
             }),
         }
+    }
+
+    /// Returns the groups that the revisions need, to be named again: no new record of the commit refers to them.
+    fn groups_back(
+        &self,
+        after: &State,
+        revisions: &[RecordId],
+        layouts: &BTreeMap<PackNumber, PackLayout>,
+    ) -> Result<BTreeMap<PackNumber, LiveMap>, ClientError> {
+        let back: BTreeSet<RecordId> = revisions.iter().copied().collect();
+        let mut demand = Demand::default();
+        for (stamp, entry) in after.paths().values().flatten() {
+            if let Entry::Revision { content, .. } = entry
+                && back.contains(&stamp.id)
+            {
+                after
+                    .resolve_all(content.extents())
+                    .for_each(|chunk| demand.add(chunk));
+            }
+        }
+        let reader = self.catalog.reader()?;
+        let mut groups = BTreeMap::new();
+        for number in demand.packs() {
+            let known = match layouts.get(&number) {
+                Some(layout) => Some(layout.clone()),
+                None => reader.layout(number)?,
+            };
+            // Without one it is a piece of the tail, which the commit holds.
+            let live = known.and_then(|layout| demand.live_map(&layout));
+            groups.extend(live.map(|live| (number, live)));
+        }
+        Ok(groups)
     }
 
     /// Plans what is to be written again. What the catalog no longer knows of packs is read from the provider, where it still has it.

@@ -508,6 +508,13 @@ fn what_a_prune_let_go_of_comes_back_while_it_is_in_grace() {
         revisions: 0,
     };
     client.keep("", Some(policy), &control).unwrap();
+    let living = |client: &mut Client| {
+        let audits = client.verify(&VerifyRequest::default(), &Control::default());
+        let audit = audits.unwrap().remove(0);
+        assert_eq!(audit.result, AuditResult::Intact);
+        audit.strata[0].blocks_live
+    };
+    let before = living(&mut client);
     let dry = PruneRequest {
         dry_run: true,
         ..PruneRequest::default()
@@ -521,6 +528,7 @@ fn what_a_prune_let_go_of_comes_back_while_it_is_in_grace() {
     let changed = scene.files().join("changed");
     let own = WhichSource::Own;
     assert_eq!(client.history(&changed, &own).unwrap().len(), 1);
+    assert!(living(&mut client) + 480 <= before);
     let nothing = client.prune(PruneRequest::default(), &control).unwrap();
     assert_eq!((nothing.bytes_dropped, nothing.revisions_dropped), (0, 0));
 
