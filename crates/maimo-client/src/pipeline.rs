@@ -51,7 +51,7 @@ use train::Trainer;
 use work::Shop;
 
 /// How many bytes of files are in memory at most, beside the open pack: what is read and not yet in a pack.
-const IN_FLIGHT_BYTES: usize = 16 * 1024 * 1024;
+const IN_FLIGHT_BYTES: usize = 12 * 1024 * 1024;
 /// How many messages may wait for the filler; what bounds them as a rule is the budget.
 const ORDERED_MAX: usize = 4096;
 

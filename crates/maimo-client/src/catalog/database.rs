@@ -39,7 +39,7 @@ pub(super) fn open(path: &Path) -> Result<Connection, CatalogError> {
         check(application, version)?;
     }
     connection.execute_batch(
-        "PRAGMA synchronous = NORMAL; PRAGMA cache_size = -16384; PRAGMA wal_autocheckpoint = 2000; PRAGMA journal_size_limit = 16777216",
+        "PRAGMA synchronous = NORMAL; PRAGMA cache_size = -8192; PRAGMA wal_autocheckpoint = 2000; PRAGMA journal_size_limit = 16777216",
     )?;
     Ok(connection)
 }
