@@ -46,6 +46,7 @@ pub use groups::Fetched;
 pub use locate::{ChunkAt, Locator, PackAt};
 pub use open::Opener;
 pub use request::Wanted;
+pub(crate) use request::halve;
 
 /// A channel that can be read from.
 #[derive(Clone)]
@@ -109,6 +110,12 @@ pub enum FetchError {
         /// What each channel returned, as a clause.
         tried: Vec<String>,
     },
+    /// A channel that holds it cannot serve it now: a volume of its provider is not mounted, or its disk fails.
+    #[error("its stored bytes cannot be read now: {}", tried.join("; "))]
+    Unserved {
+        /// What each channel returned, as a clause.
+        tried: Vec<String>,
+    },
     /// The record names what no pack holds.
     #[error("no channel is known to hold {what}")]
     Unknown {
@@ -136,6 +143,12 @@ impl From<FetchError> for ClientError {
             FetchError::Catalog(error) => {
                 Arc::try_unwrap(error).unwrap_or_else(|error| Self::Corrupt(error.to_string()))
             }
+            error @ FetchError::Unserved { .. } => Self::Provider {
+                channel: "(all)".to_owned(),
+                source: ServiceError::Unavailable {
+                    detail: error.to_string(),
+                },
+            },
             other if other.kind() == ErrorKind::ProviderMisbehaved => Self::Provider {
                 channel: "(all)".to_owned(),
                 source: ServiceError::Damaged {
@@ -153,6 +166,7 @@ impl Classify for FetchError {
         match self {
             Self::Away { source, .. } => source.kind(),
             Self::Lost { .. } => ErrorKind::ProviderMisbehaved,
+            Self::Unserved { .. } => ErrorKind::ProviderRefused,
             Self::Unknown { .. } | Self::Open(_) => ErrorKind::LocalCorrupt,
             Self::Catalog(error) => error.kind(),
         }
@@ -162,6 +176,7 @@ impl Classify for FetchError {
         match self {
             Self::Away { source, .. } => source.retry(),
             Self::Catalog(error) => error.retry(),
+            Self::Unserved { .. } => Retry::AfterWaiting,
             _ => Retry::Never,
         }
     }
@@ -172,6 +187,7 @@ impl Classify for FetchError {
             Self::Lost { .. } => Some(
                 "run `maimo verify --read-all` to see what is lost, then `maimo channel repair`",
             ),
+            Self::Unserved { .. } => Some("is the provider's disk mounted and readable?"),
             Self::Catalog(error) => error.hint(),
             _ => None,
         }

@@ -13,6 +13,7 @@ use maimo_net::service::{Read, ServiceError};
 
 use super::{AuditResult, Audited, ChannelAudit, StratumAudit, unanswered};
 use crate::{
+    fetch::halve,
     error::ClientError,
     progress::{Control, Event, Phase},
 };
@@ -68,14 +69,18 @@ pub fn read_all(channel: &Audited<'_>, control: &Control) -> Result<ChannelAudit
                         outcome.blame(AuditResult::Missing, entry.pack());
                     }
                     Err(ServiceError::Damaged { .. }) => {
+                        // Where the provider itself finds the damage it gives nothing: how much is sound shows in smaller reads.
                         tally.slices += blocks;
-                        tally.failed += blocks;
+                        tally.failed += failed_of(channel, entry.pack(), &part, &mut outcome);
                         outcome.blame(AuditResult::Damaged, entry.pack());
                     }
                     Err(error) => {
                         let (result, detail) = unanswered(channel, &error);
                         outcome.result = result;
                         outcome.detail = Some(detail);
+                        // No more is proven than was read.
+                        tally.probability =
+                            super::probability(tally.blocks_live, tally.slices, tally.loss);
                         outcome.strata.push(tally);
                         return Ok(outcome);
                     }
@@ -125,6 +130,35 @@ pub(super) fn read_part(
         Err(_) => all,
     };
     Ok((failed, received))
+}
+
+/// Counts the blocks that are damaged among groups that the provider would not give together: in halves, down to single groups.
+fn failed_of(
+    channel: &Audited<'_>,
+    pack: &ObjectRef,
+    groups: &LiveMap,
+    outcome: &mut ChannelAudit,
+) -> u64 {
+    let mut failed = 0;
+    let mut left = vec![groups.clone()];
+    while let Some(part) = left.pop() {
+        let Some(halves) = halve(&part) else {
+            failed += part.live_blocks(pack.length);
+            continue;
+        };
+        for half in halves {
+            match read_part(channel, pack, &half) {
+                Ok((bad, bytes)) => {
+                    failed += bad;
+                    outcome.bytes_received += bytes;
+                }
+                Err(ServiceError::Damaged { .. }) => left.push(half),
+                // Not proven is not sound.
+                Err(_) => failed += half.live_blocks(pack.length),
+            }
+        }
+    }
+    failed
 }
 
 /// Cuts a live map into maps of at most [`REQUEST_BYTES`].

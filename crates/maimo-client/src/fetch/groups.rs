@@ -12,7 +12,16 @@ use maimo_vault::name::PackNumber;
 pub struct Fetched {
     packs: HashMap<PackNumber, Vec<Part>>,
     /// What was wrong with packs that no channel gave whole.
-    pub(super) lost: HashMap<PackNumber, Arc<Vec<String>>>,
+    pub(super) lost: HashMap<PackNumber, Arc<Lost>>,
+}
+
+/// Why no channel gave a pack whole.
+#[derive(Debug, Default)]
+pub(super) struct Lost {
+    /// What each channel returned, as a clause.
+    pub(super) tried: Vec<String>,
+    /// Whether a channel that has it could not serve it, so that it may be there yet.
+    pub(super) is_unserved: bool,
 }
 
 /// Some groups of one pack, as one channel holds it.

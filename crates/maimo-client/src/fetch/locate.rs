@@ -201,7 +201,7 @@ impl<'a, 'k> Locator<'a, 'k> {
         let range = trailer_range(length)?;
         let fetched = self.read_range(pack, &range)?;
         let (channel, sealed) = found(&fetched, pack, &range)?;
-        let reader = self.fetch.reader(channel, pack)?;
+        let reader = self.fetch.reader(channel, pack, &fetched)?;
         let trailer = reader.open_trailer(&sealed)?;
         let range = trailer.table_range().clone();
         let fetched = self.read_range(pack, &range)?;
@@ -258,22 +258,28 @@ fn found(
 
 /// Makes the error of bytes that no channel gave.
 pub(super) fn lost(fetched: &Fetched, pack: &PackAt) -> FetchError {
-    let tried = fetched.lost.get(&pack.number);
-    FetchError::Lost {
-        tried: tried.map(|tried| (**tried).clone()).unwrap_or_default(),
+    let Some(lost) = fetched.lost.get(&pack.number) else {
+        return FetchError::Lost { tried: Vec::new() };
+    };
+    let tried = lost.tried.clone();
+    if lost.is_unserved {
+        FetchError::Unserved { tried }
+    } else {
+        FetchError::Lost { tried }
     }
 }
 
 impl Fetch<'_> {
-    /// Makes the reader of a pack whose header was read.
+    /// Makes the reader of a pack from which something was read, its header before.
     pub(super) fn reader(
         &self,
         channel: usize,
         pack: &PackAt,
+        fetched: &Fetched,
     ) -> Result<PackReader<'_>, FetchError> {
-        let what = "the header of a pack";
         let header = self.header(channel, pack.number);
-        let header = header.ok_or(FetchError::Unknown { what })?;
+        // Without it nothing of the pack opens, however sound the rest is.
+        let header = header.ok_or_else(|| lost(fetched, pack))?;
         let key = self.channels[channel].pack_key(pack.kind);
         let length = pack.object(channel).map_or(0, |object| object.length);
         Ok(PackReader::new(key, pack.kind, length, &header)?)

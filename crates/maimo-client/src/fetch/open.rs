@@ -51,7 +51,7 @@ impl<'a, 'k> Opener<'a, 'k> {
         let (channel, sealed) = fetched
             .bytes(pack.number, &range)
             .ok_or_else(|| lost(fetched, pack))?;
-        let reader = self.fetch.reader(channel, pack)?;
+        let reader = self.fetch.reader(channel, pack, fetched)?;
         Ok(reader.open_chunk(entry, sealed, &context, &mut self.decompressor)?)
     }
 }

@@ -19,7 +19,7 @@ use maimo_core::{
 use maimo_net::service::{READ_BYTES_MAX, READ_PACKS_MAX, Read, ServiceError};
 use maimo_vault::{name::PackNumber, pack::HEADER_BYTES};
 
-use super::{Fetch, FetchError, Fetched, PackAt, locate::Place};
+use super::{Fetch, FetchError, Fetched, PackAt, groups::Lost, locate::Place};
 
 /// How often a busy provider is asked again before it counts as away.
 const BUSY_TRIES: u32 = 5;
@@ -69,6 +69,8 @@ struct Ask {
 enum Failed {
     /// Not at all, and there is no use in asking for parts.
     Whole(String),
+    /// Not now; it may be there.
+    Unserved(String),
     /// Some of it is wrong.
     Part(String),
 }
@@ -76,7 +78,7 @@ enum Failed {
 impl Failed {
     fn text(self) -> String {
         match self {
-            Self::Whole(text) | Self::Part(text) => text,
+            Self::Whole(text) | Self::Unserved(text) | Self::Part(text) => text,
         }
     }
 }
@@ -92,7 +94,7 @@ impl Fetch<'_> {
     pub fn read(&self, wanted: Wanted) -> Result<Fetched, FetchError> {
         let mut fetched = Fetched::default();
         let mut left = wanted.packs;
-        let mut tried: BTreeMap<PackNumber, Vec<String>> = BTreeMap::new();
+        let mut tried: BTreeMap<PackNumber, Lost> = BTreeMap::new();
         let mut away = None;
         for channel in 0..self.channels.len() {
             if left.is_empty() {
@@ -105,7 +107,9 @@ impl Fetch<'_> {
                     for number in numbers {
                         match failed.remove(&number) {
                             Some(why) => {
-                                tried.entry(number).or_default().push(why.text());
+                                let lost = tried.entry(number).or_default();
+                                lost.is_unserved |= matches!(why, Failed::Unserved(_));
+                                lost.tried.push(why.text());
                             }
                             None => {
                                 left.remove(&number);
@@ -202,10 +206,10 @@ impl Fetch<'_> {
             Err(error) if is_away(&error) => Err(error),
             Err(error) if request.len() == 1 => {
                 let text = format!("channel {}: {error}", self.channels[channel].name);
-                let why = if matches!(error, ServiceError::Damaged { .. }) {
-                    Failed::Part(text)
-                } else {
-                    Failed::Whole(text)
+                let why = match error {
+                    ServiceError::Damaged { .. } => Failed::Part(text),
+                    ServiceError::Unavailable { .. } => Failed::Unserved(text),
+                    _ => Failed::Whole(text),
                 };
                 failed.insert(request[0].pack.number, why);
                 Ok(())
@@ -285,7 +289,7 @@ impl Fetch<'_> {
                 }
                 match failed.remove(&pack.number) {
                     None => {}
-                    Some(Failed::Whole(_)) => break,
+                    Some(Failed::Whole(_) | Failed::Unserved(_)) => break,
                     Some(Failed::Part(_)) => pieces.extend(halves.into_iter().flatten()),
                 }
             }
@@ -302,7 +306,7 @@ const fn is_away(error: &ServiceError) -> bool {
 }
 
 /// Cuts a map in two by count; nothing where it is one group.
-fn halve(map: &LiveMap) -> Option<[LiveMap; 2]> {
+pub(crate) fn halve(map: &LiveMap) -> Option<[LiveMap; 2]> {
     let half = map.count() / 2;
     if half == 0 {
         return None;

@@ -7,7 +7,7 @@ use std::{
 
 use maimo_client::{
     dump::DumpRequest,
-    retrieve::{RetrieveReport, RetrieveRequest},
+    retrieve::{RetrieveFailure, RetrieveReport, RetrieveRequest},
 };
 use maimo_core::{clock::Timestamp, error::ErrorKind};
 use serde::Serialize;
@@ -146,6 +146,25 @@ impl Report for Retrieved {
                 ),
             )
             .hint("`maimo verify --read-all` tells how much is lost"));
+        }
+        let away = |failure: &&RetrieveFailure| {
+            matches!(
+                failure.kind,
+                ErrorKind::Network | ErrorKind::ProviderRefused
+            )
+        };
+        if let Some(first) = failures.iter().find(away) {
+            let path = shown_path(&first.path);
+            let count = Count(failures.iter().filter(away).count() as u64);
+            return Err(CommandError::new(
+                Exit::Provider,
+                "provider_refused",
+                format!(
+                    "{count} files cannot be had now; the first: {path}: {}",
+                    first.message
+                ),
+            )
+            .hint("is the provider's disk mounted and readable? then try again"));
         }
         CommandError::in_part(self.0.errors)
     }

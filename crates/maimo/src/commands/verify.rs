@@ -193,6 +193,9 @@ pub(super) fn sentence(stratum: &StratumAudit) -> String {
     if stratum.blocks_live == 0 {
         return format!("{class}: no packs yet");
     }
+    if stratum.slices == 0 {
+        return format!("{class}: none of {live} live blocks was answered for");
+    }
     if stratum.slices >= stratum.blocks_live {
         return format!("{class}: all {live} live blocks are there");
     }
@@ -282,6 +285,12 @@ mod tests {
         );
         stratum.blocks_live = 460;
         assert_eq!(sentence(&stratum), "data: all 460 live blocks are there");
+        stratum.slices = 0;
+        assert_eq!(
+            sentence(&stratum),
+            "data: none of 460 live blocks was answered for"
+        );
+        stratum.slices = 460;
         stratum.failed = 2;
         assert_eq!(sentence(&stratum), "data: 2 of 460 blocks failed, 460 live");
     }
