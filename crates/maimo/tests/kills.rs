@@ -3,7 +3,10 @@
 //! Each test measures how long its command takes, then kills it again and again at moments drawn over that time. `MAIMO_KILLS` sets how many
 //! (12 unless set, to keep the suite short; 100 is what a release is tried with). A failure names the seed of its moments: `MAIMO_SEED`.
 
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test may panic")]
+
 #[path = "support/rig.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
 mod rig;
 
 use std::{
@@ -15,7 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rig::{Found, Rig, Stream};
+use rig::{Found, PHRASE, Rig, SOURCE, Stream, args};
 
 fn kills() -> u64 {
     number("MAIMO_KILLS").unwrap_or(12)
@@ -59,10 +62,6 @@ impl Moments {
         child.wait().expect("to reap it");
         was_running
     }
-}
-
-fn args<const N: usize>(args: [&dyn AsRef<std::ffi::OsStr>; N]) -> Vec<OsString> {
-    args.map(|arg| arg.as_ref().to_owned()).to_vec()
 }
 
 fn timed(work: impl FnOnce()) -> Duration {
@@ -119,7 +118,13 @@ fn a_killed_store_that_deletes_loses_no_file() {
     fs::remove_dir_all(rig.home()).expect("to begin anew");
     fs::remove_dir_all(rig.provider()).expect("to begin anew");
     fs::write(&phrase, PHRASE).expect("a file");
-    rig.ok(args([&"init", &"--phrase-file", &phrase]));
+    rig.ok(args([
+        &"init",
+        &"--source",
+        &SOURCE,
+        &"--phrase-file",
+        &phrase,
+    ]));
     rig.ok(args([&"verify-phrase", &"--phrase-file", &phrase]));
     rig.ok(args([&"channel", &"open", &rig.provider()]));
     rig.grow(0, 120);
@@ -224,15 +229,15 @@ fn a_killed_recovery_is_finished_by_the_next() {
     let rig = Rig::new();
     let phrase = rig.folder.path().join("phrase");
     fs::write(&phrase, PHRASE).expect("a file");
-    let init = args([&"init", &"--phrase-file", &phrase]);
-    rig.ok(&init);
+    let init = |source: &str| args([&"init", &"--source", &source, &"--phrase-file", &phrase]);
+    rig.ok(init(SOURCE));
     rig.ok(args([&"channel", &"open", &rig.provider()]));
     rig.grow(0, 300);
     rig.ok(args([&"store", &rig.files()]));
     let recover = args([&"recover", &rig.provider()]);
     let anew = || {
         fs::remove_dir_all(rig.home()).expect("to lose the home");
-        rig.ok(&init);
+        rig.ok(init("another machine"));
     };
     anew();
     let whole = timed(|| {
@@ -288,7 +293,3 @@ fn a_killed_retrieval_leaves_no_half_file_and_is_finished_by_the_next() {
     }
     assert!(hit > 0, "no kill hit a running retrieval");
 }
-
-/// A phrase of no store that matters: the BIP-39 test vector of all-zero entropy.
-const PHRASE: &str = "abandon abandon abandon abandon abandon abandon abandon abandon abandon abandon abandon abandon abandon abandon abandon abandon \
-abandon abandon abandon abandon abandon abandon abandon art";

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    ffi::OsStr,
+    ffi::{OsStr, OsString},
     fs,
     os::unix::fs::{MetadataExt, PermissionsExt, symlink},
     path::{Path, PathBuf},
@@ -11,15 +11,28 @@ use std::{
 
 use tempfile::TempDir;
 
+/// What a rig's machine is called in its store.
+pub(crate) const SOURCE: &str = "rig";
+
+/// Arguments of several kinds.
+pub(crate) fn args<const N: usize>(args: [&dyn AsRef<OsStr>; N]) -> Vec<OsString> {
+    args.map(|arg| arg.as_ref().to_owned()).to_vec()
+}
+
+/// A phrase of no store that matters: the BIP-39 test vector of all-zero entropy.
+pub(crate) const PHRASE: &str = "abandon abandon abandon abandon abandon abandon abandon abandon abandon abandon abandon abandon abandon abandon abandon abandon \
+abandon abandon abandon abandon abandon abandon abandon art";
+
 /// A scratch folder with a client's home, a provider's folder and a tree of files.
-pub struct Rig {
+pub(crate) struct Rig {
     /// The scratch folder: gone with the rig.
-    pub folder: TempDir,
+    pub(crate) folder: TempDir,
+    provider: PathBuf,
 }
 
 /// What a path is, as far as a test compares it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Found {
+pub(crate) enum Found {
     /// A file: mode, modification time in nanoseconds, bytes.
     File(u32, i128, Vec<u8>),
     /// A folder: mode.
@@ -30,16 +43,17 @@ pub enum Found {
 
 impl Rig {
     /// Makes the folders; nothing is run yet.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().expect("a scratch folder");
         fs::create_dir(folder.path().join("files")).expect("a folder");
-        Self { folder }
+        let provider = folder.path().join("provider");
+        Self { folder, provider }
     }
 
     /// Makes a store with one channel to a folder.
-    pub fn ready() -> Self {
+    pub(crate) fn ready() -> Self {
         let rig = Self::new();
-        rig.ok(["init", "--source", "rig"]);
+        rig.ok(["init", "--source", SOURCE]);
         rig.ok([
             OsStr::new("channel"),
             OsStr::new("open"),
@@ -49,22 +63,27 @@ impl Rig {
     }
 
     /// Returns where the client's state is.
-    pub fn home(&self) -> PathBuf {
+    pub(crate) fn home(&self) -> PathBuf {
         self.folder.path().join("home")
     }
 
     /// Returns where the provider's folder is.
-    pub fn provider(&self) -> PathBuf {
-        self.folder.path().join("provider")
+    pub(crate) fn provider(&self) -> PathBuf {
+        self.provider.clone()
+    }
+
+    /// Takes another rig's provider for its own.
+    pub(crate) fn share(&mut self, other: &Self) {
+        self.provider = other.provider();
     }
 
     /// Returns where the files are.
-    pub fn files(&self) -> PathBuf {
+    pub(crate) fn files(&self) -> PathBuf {
         self.folder.path().join("files")
     }
 
     /// Returns the command that runs the program on this rig's home.
-    pub fn command<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Command {
+    pub(crate) fn command<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_maimo"));
         command
             .env_clear()
@@ -78,19 +97,32 @@ impl Rig {
     }
 
     /// Runs it to its end.
-    pub fn run<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Output {
+    pub(crate) fn run<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Output {
         self.command(args).output().expect("the program runs")
     }
 
     /// Runs it and returns its stdout; fails the test unless it succeeds.
-    pub fn ok<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> String {
+    pub(crate) fn ok<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> String {
         let output = self.run(args);
         assert_eq!(output.status.code(), Some(0), "{}", said(&output));
         String::from_utf8(output.stdout).expect("text")
     }
 
+    /// Runs it, expects this exit code, and returns all that it said.
+    pub(crate) fn ends<A: AsRef<OsStr>>(
+        &self,
+        code: i32,
+        args: impl IntoIterator<Item = A>,
+    ) -> String {
+        let output = self.run(args);
+        let told = said(&output);
+        assert_eq!(output.status.code(), Some(code), "{told}");
+        assert!(!told.contains("panicked"), "{told}");
+        told
+    }
+
     /// Starts it; what it says goes nowhere.
-    pub fn start<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Child {
+    pub(crate) fn start<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Child {
         self.command(args)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -99,7 +131,7 @@ impl Rig {
     }
 
     /// Writes a tree that has a bit of everything: `seed` chooses its bytes.
-    pub fn grow(&self, seed: u64, files: usize) {
+    pub(crate) fn grow(&self, seed: u64, files: usize) {
         let at = self.files();
         let mut bytes = Stream::new(seed);
         for n in 0..files {
@@ -120,7 +152,7 @@ impl Rig {
     }
 
     /// Returns all that is in a folder, by path relative to it.
-    pub fn tree(folder: &Path) -> BTreeMap<PathBuf, Found> {
+    pub(crate) fn tree(folder: &Path) -> BTreeMap<PathBuf, Found> {
         let mut found = BTreeMap::new();
         let mut left = vec![folder.to_owned()];
         while let Some(at) = left.pop() {
@@ -149,12 +181,19 @@ impl Rig {
     }
 
     /// Retrieves everything into a fresh folder and returns what is there of the rig's files.
-    pub fn retrieved(&self, name: &str) -> BTreeMap<PathBuf, Found> {
+    pub(crate) fn retrieved(&self, name: &str) -> BTreeMap<PathBuf, Found> {
+        self.retrieved_of(SOURCE, name)
+    }
+
+    /// As [`Self::retrieved`], of the machine of this name.
+    pub(crate) fn retrieved_of(&self, source: &str, name: &str) -> BTreeMap<PathBuf, Found> {
         let to = self.folder.path().join(name);
         let files = self.files();
         self.ok([
             OsStr::new("retrieve"),
             files.as_os_str(),
+            OsStr::new("--source"),
+            OsStr::new(source),
             OsStr::new("--to"),
             to.as_os_str(),
         ]);
@@ -166,7 +205,7 @@ impl Rig {
 }
 
 /// Returns what a run said, for a failing test.
-pub fn said(output: &Output) -> String {
+pub(crate) fn said(output: &Output) -> String {
     format!(
         "exit {:?}\nstdout: {}\nstderr: {}",
         output.status.code(),
@@ -176,11 +215,11 @@ pub fn said(output: &Output) -> String {
 }
 
 /// Numbers and bytes from a seed: BLAKE3's output, half of it text so that it compresses somewhat.
-pub struct Stream(blake3::OutputReader);
+pub(crate) struct Stream(blake3::OutputReader);
 
 impl Stream {
     /// Begins the stream of a seed.
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(
             blake3::Hasher::new()
                 .update(&seed.to_le_bytes())
@@ -189,14 +228,14 @@ impl Stream {
     }
 
     /// Returns the next number.
-    pub fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         let mut bytes = [0; 8];
         self.0.fill(&mut bytes);
         u64::from_le_bytes(bytes)
     }
 
     /// Returns the next `length` bytes.
-    pub fn take(&mut self, length: usize) -> Vec<u8> {
+    pub(crate) fn take(&mut self, length: usize) -> Vec<u8> {
         let mut bytes = vec![0; length];
         self.0.fill(&mut bytes);
         for byte in bytes.iter_mut().take(length / 2) {
