@@ -174,7 +174,7 @@ impl Client {
         request: &ListRequest,
         mut visit: impl FnMut(FileReport) -> bool,
     ) -> Result<(), ClientError> {
-        let reader = self.engine.catalog.reader()?;
+        let reader = self.engine.known()?;
         let sources = reader.sources()?;
         let filter = self.engine.filter(&reader, request)?;
         reader.each(&filter, |listed| {
@@ -207,7 +207,7 @@ impl Client {
         source: &WhichSource,
     ) -> Result<Vec<FileReport>, ClientError> {
         self.engine.catalog.index_names()?;
-        let reader = self.engine.catalog.reader()?;
+        let reader = self.engine.known()?;
         let sources = reader.sources()?;
         let source = self.engine.source_meant(&sources, source)?;
         let found = reader.find(glob, source)?;
@@ -234,7 +234,7 @@ impl Client {
     ///
     /// A catalog that cannot be read.
     pub fn runs(&self) -> Result<Vec<RunReport>, ClientError> {
-        let reader = self.engine.catalog.reader()?;
+        let reader = self.engine.known()?;
         let sources = reader.sources()?;
         let runs = reader.runs()?.into_iter();
         Ok(runs
@@ -249,7 +249,7 @@ impl Client {
     ///
     /// A run that nobody knows or that did not complete, runs of two machines.
     pub fn diff(&self, before: &str, after: &str) -> Result<Vec<DiffReport>, ClientError> {
-        let reader = self.engine.catalog.reader()?;
+        let reader = self.engine.known()?;
         let before = run_named(&reader, before)?;
         let after = run_named(&reader, after)?;
         if before.source != after.source {
@@ -293,7 +293,7 @@ impl Client {
         path: &std::path::Path,
         source: &WhichSource,
     ) -> Result<Vec<RevisionReport>, ClientError> {
-        let reader = self.engine.catalog.reader()?;
+        let reader = self.engine.known()?;
         let sources = reader.sources()?;
         let stored = from_path(path)?;
         let mut all = Vec::new();

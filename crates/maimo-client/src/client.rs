@@ -161,6 +161,7 @@ impl Client {
             spool: Arc::new(Spool::open(&home.node_state())?),
             connector: options.connector,
             clock: options.clock,
+            behind: None,
             not_held: std::collections::HashSet::default(),
             open: Vec::new(),
             shown: std::collections::BTreeMap::default(),
@@ -169,11 +170,47 @@ impl Client {
             home,
         };
         match engine.refresh_catalog(&Control::default()) {
-            // Whatever needs the provider says so itself.
-            Err(ClientError::Provider { .. }) => {}
+            // Whatever needs the provider, or the whole catalog, says so itself.
+            Err(ClientError::Provider { channel, source }) => {
+                engine.behind = Some((channel, source));
+            }
             refreshed => refreshed?,
         }
         Ok(Self { engine, is_sealed })
+    }
+
+    /// Begins the node's state anew where its file is gone or damaged, beside the key that is still there; the old file is set aside, as
+    /// `node.sqlite.damaged`. Returns whether it was so. The node is then a new machine of its store, to be [recovered](Self::recover).
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::NoNode`], [`ClientError::Locked`], or that the folder cannot be written.
+    pub fn begin_anew(home: &Path, source: Option<&str>) -> Result<bool, ClientError> {
+        let home = Home::open(home)?;
+        let state = home.node_state();
+        if !NodeState::is_lost(&state)? {
+            return Ok(false);
+        }
+        for suffix in ["", "-wal", "-shm"] {
+            let mut from = state.clone().into_os_string();
+            from.push(suffix);
+            let mut to = state.clone().into_os_string();
+            to.push(".damaged");
+            to.push(suffix);
+            match fs::rename(&from, &to) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(ClientError::io("rename", from)(error));
+                }
+                _ => {}
+            }
+        }
+        let label = source.map_or_else(host_name, str::to_owned);
+        // A writer of its own: nobody knows which names the old one has given out.
+        let (writer, source) = (WriterId(random::id()), SourceId(random::id()));
+        NodeState::create(&state, writer, source, &label)?;
+        // Of a state that nobody vouches for any more.
+        drop(Catalog::replace(&home.catalog())?);
+        Ok(true)
     }
 
     /// Opens a channel: from now on its provider stores for this node. The first one begins the store.

@@ -20,12 +20,12 @@ use maimo_core::{
     id::{ChannelId, RootHash},
     identity::AuthPublicKey,
 };
-use maimo_net::connect::Connector;
+use maimo_net::{connect::Connector, service::ServiceError};
 use maimo_vault::{candidate::ChannelView, commit::Commit, keys::MasterSecret};
 use rusqlite::Connection;
 
 use crate::{
-    catalog::Catalog,
+    catalog::{Catalog, Reader},
     clock::Clock,
     error::ClientError,
     home::Home,
@@ -58,6 +58,8 @@ pub(crate) struct Engine {
     pub(crate) clock: Clock,
     /// Packs on their way.
     pub(crate) spool: Arc<Spool>,
+    /// The channel without which the catalog could not be brought to what was acknowledged when the node was opened, and what it said.
+    pub(crate) behind: Option<(String, ServiceError)>,
     /// Packs that turned out not to be held although the journal says so.
     pub(crate) not_held: HashSet<RootHash>,
     /// Channels that were connected to.
@@ -76,6 +78,24 @@ pub(crate) struct Shown {
 }
 
 impl Engine {
+    /// Returns a reader of all that was acknowledged.
+    ///
+    /// # Errors
+    ///
+    /// A catalog that was lost and not yet made anew, because its provider is away: an empty list would be a lie.
+    pub(crate) fn known(&self) -> Result<Reader, ClientError> {
+        let reader = self.catalog.reader()?;
+        if let Some((channel, source)) = &self.behind
+            && reader.position()?.sequence == 0
+        {
+            return Err(ClientError::Provider {
+                channel: channel.clone(),
+                source: source.clone(),
+            });
+        }
+        Ok(reader)
+    }
+
     /// Returns the channels of the layout, the first one first; the first one opened here where the store has not begun; none at all before.
     pub(crate) fn layout(&self) -> Result<Vec<ChannelId>, ClientError> {
         if let Some(layout) = self.catalog.reader()?.store_layout()? {

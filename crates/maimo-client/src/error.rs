@@ -12,6 +12,9 @@ use thiserror::Error;
 
 use crate::progress::Cancelled;
 
+/// What [`ClientError::Database`] calls the node's state.
+pub(crate) const STATE_FILE: &str = "node's state file";
+
 /// Why an operation failed.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -62,6 +65,12 @@ pub enum ClientError {
         #[source]
         source: rusqlite::Error,
     },
+    /// The node's state file is gone.
+    #[error("the node's state file is missing")]
+    StateLost,
+    /// The key file is not what was written there.
+    #[error("the key file is damaged: {0}")]
+    Key(String),
     /// Local state that does not hold together.
     #[error("local state does not hold together: {0}")]
     Corrupt(String),
@@ -133,7 +142,9 @@ impl Classify for ClientError {
             | Self::NoChannel(_)
             | Self::Cancelled(_) => ErrorKind::BadInput,
             Self::Locked(_) | Self::Io { .. } => ErrorKind::LocalIo,
-            Self::Database { .. } | Self::Corrupt(_) => ErrorKind::LocalCorrupt,
+            Self::Database { .. } | Self::StateLost | Self::Key(_) | Self::Corrupt(_) => {
+                ErrorKind::LocalCorrupt
+            }
             Self::Provider { source, .. } => source.kind(),
             Self::WrongBytes { .. } | Self::Astray { .. } => ErrorKind::ProviderMisbehaved,
             Self::Bug(_) => ErrorKind::Bug,
@@ -158,6 +169,15 @@ impl Classify for ClientError {
             Self::NoChannel(_) => {
                 Some("run `maimo channel open DIRECTORY`, or `maimo channel list`")
             }
+            Self::StateLost
+            | Self::Database {
+                file: STATE_FILE, ..
+            } => Some(
+                "run `maimo recover` with a provider's address: it begins this node's state anew; nothing stored is lost",
+            ),
+            Self::Key(_) => Some(
+                "give the 24 words to `maimo init --phrase-file FILE` in an empty home, then run `maimo recover`",
+            ),
             Self::Database { .. } | Self::Corrupt(_) => Some(
                 "delete the catalog file: it is rebuilt from the provider; `maimo recover` rebuilds everything from the phrase",
             ),

@@ -138,7 +138,7 @@ impl Home {
                 ClientError::WrongPassphrase
             }
             OpenKeyFileError::OutOfMemory { .. } => self.out_of_memory(),
-            error => ClientError::Corrupt(error.to_string()),
+            error => ClientError::Key(error.to_string()),
         })
     }
 
@@ -148,11 +148,11 @@ impl Home {
             .map_err(ClientError::io("read", &path))?
             .len();
         if length > KEY_BYTES_MAX {
-            return Err(ClientError::Corrupt("the key file is too long".to_owned()));
+            return Err(ClientError::Key("it is too long".to_owned()));
         }
         let bytes =
             zeroize::Zeroizing::new(fs::read(&path).map_err(ClientError::io("read", &path))?);
-        KeyFile::parse(&bytes).map_err(|error| ClientError::Corrupt(error.to_string()))
+        KeyFile::parse(&bytes).map_err(|error| ClientError::Key(error.to_string()))
     }
 
     fn out_of_memory(&self) -> ClientError {
@@ -233,6 +233,6 @@ mod tests {
         let mut bytes = fs::read(&path).unwrap();
         bytes[20] ^= 1;
         fs::write(&path, bytes).unwrap();
-        assert!(matches!(home.secret(None), Err(ClientError::Corrupt(_))));
+        assert!(matches!(home.secret(None), Err(ClientError::Key(_))));
     }
 }

@@ -72,7 +72,7 @@ const AHEAD: (u64, u64) = (64, 65_536);
 
 fn failed(source: rusqlite::Error) -> ClientError {
     ClientError::Database {
-        file: "node's state file",
+        file: crate::error::STATE_FILE,
         source,
     }
 }
@@ -109,12 +109,30 @@ impl NodeState {
         Self::read(db)
     }
 
+    /// Returns whether the file is gone or damaged, so that it can only be begun anew. One that cannot be read now, or of another version, is not.
+    pub(crate) fn is_lost(path: &Path) -> Result<bool, ClientError> {
+        if !path.exists() {
+            return Ok(true);
+        }
+        let checked = connect(path).and_then(|db| {
+            let version: i64 = db
+                .pragma_query_value(None, "user_version", |row| row.get(0))
+                .map_err(failed)?;
+            let found: String = db
+                .pragma_query_value(None, "quick_check", |row| row.get(0))
+                .map_err(failed)?;
+            Ok(version == 0 || found != "ok")
+        });
+        match checked {
+            Err(ClientError::Database { source, .. }) if is_damage(&source) => Ok(true),
+            checked => checked,
+        }
+    }
+
     /// Opens the state of a node.
     pub(crate) fn open(path: &Path) -> Result<Self, ClientError> {
         if !path.exists() {
-            return Err(ClientError::Corrupt(
-                "the node's state file is missing".to_owned(),
-            ));
+            return Err(ClientError::StateLost);
         }
         Self::read(connect(path)?)
     }
@@ -156,6 +174,15 @@ impl NodeState {
     /// Returns what its owner calls this machine.
     pub(crate) fn label(&self) -> &str {
         &self.label
+    }
+
+    /// Calls this machine by another name.
+    pub(crate) fn take_label(&mut self, label: &str) -> Result<(), ClientError> {
+        if self.label != label {
+            self.write(|tx| put(tx, "label", label))?;
+            label.clone_into(&mut self.label);
+        }
+        Ok(())
     }
 
     /// Gives the next record name. [`Self::fix_names`] before it leaves.
@@ -446,6 +473,13 @@ impl NodeState {
 }
 
 /// Opens the file. `FULL` syncs the log at each commit: what a method of this module wrote is durable when it returns.
+fn is_damage(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase)
+    )
+}
+
 fn connect(path: &Path) -> Result<Connection, ClientError> {
     open_with(path, "FULL")
 }

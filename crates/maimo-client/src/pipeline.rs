@@ -118,6 +118,7 @@ pub fn run(
         }
         let (ordered, made) = crossbeam_channel::bounded(ORDERED_MAX);
         let planner = scope.spawn(|| {
+            let _settling = Settling(&shop);
             let mut planner = Planner::new(&shop, ordered);
             scan(&walk, &paths, known, &mut |step| planner.step(step))?;
             planner.finish()
@@ -161,6 +162,17 @@ struct Closing<'a>(&'a Walk);
 impl Drop for Closing<'_> {
     fn drop(&mut self) {
         self.0.close();
+    }
+}
+
+/// Says that no more samples come, however the planner ends: the filler may wait for a task that is parked for them.
+struct Settling<'a>(&'a Shop<'a>);
+
+impl Drop for Settling<'_> {
+    fn drop(&mut self) {
+        self.0.trainer.set_urgent(true);
+        // The channel lives as long as the shop.
+        let _ = self.0.jobs.0.send(Job::Settle);
     }
 }
 

@@ -103,7 +103,7 @@ impl Client {
             at: None,
             source: request.source.clone(),
         };
-        let reader = self.engine.catalog.reader()?;
+        let reader = self.engine.known()?;
         let filter = self.engine.filter(&reader, &list)?;
         let mut records = Vec::new();
         let mut report = RemoveReport::default();
@@ -142,7 +142,7 @@ impl Client {
         };
         let path = PathBuf::from(path);
         let stored = from_path(&path)?;
-        let reader = self.engine.catalog.reader()?;
+        let reader = self.engine.known()?;
         let sources = reader.sources()?;
         let source = self.engine.source_meant(&sources, &request.source)?;
         let source = source.unwrap_or_else(|| self.engine.node.source());
@@ -181,7 +181,7 @@ impl Client {
     ) -> Result<RunReport, ClientError> {
         self.engine.sync(control)?;
         let found = {
-            let reader = self.engine.catalog.reader()?;
+            let reader = self.engine.known()?;
             run_named(&reader, run)?
         };
         if found.pinned != pinned {
@@ -191,7 +191,7 @@ impl Client {
             };
             self.engine.commit_records(&[record], control)?;
         }
-        let reader = self.engine.catalog.reader()?;
+        let reader = self.engine.known()?;
         let sources = reader.sources()?;
         let found = run_named(&reader, run)?;
         run_report(&found, &sources)
@@ -204,7 +204,7 @@ impl Client {
     ///
     /// A catalog that cannot be read.
     pub fn policies(&self) -> Result<Vec<PolicyReport>, ClientError> {
-        let reader = self.engine.catalog.reader()?;
+        let reader = self.engine.known()?;
         let mut policies = vec![PolicyReport {
             pattern: String::new(),
             policy: reader.policy()?,

@@ -20,6 +20,8 @@ pub struct StatusReport {
     pub channels: Vec<RootReport>,
     /// What the store holds.
     pub totals: Totals,
+    /// Why the catalog has not all that the store holds, if it has not: it was lost, and a provider is away.
+    pub behind: Option<String>,
     /// Whether the phrase was verified once.
     pub is_phrase_verified: bool,
 }
@@ -50,6 +52,7 @@ impl Engine {
             sequence: reader.position()?.sequence,
             channels: self.root_reports()?,
             totals: reader.totals()?,
+            behind: self.known().err().map(|error| error.to_string()),
             is_phrase_verified: self.node.flag(crate::client::PHRASE_VERIFIED)?,
         })
     }

@@ -28,7 +28,7 @@ use maimo_vault::{
         merge::{self, SegmentWeight},
         record::Record,
     },
-    name::{ChunkRef, ChunkType, Domain, PackNumber, RecordId},
+    name::{ChunkRef, ChunkType, Domain, PackNumber, RecordId, SourceId},
     pack::{FramedChunk, PackBuilder, PackKind, Piece},
 };
 
@@ -152,7 +152,8 @@ impl<'e> Run<'e> {
         let mut records = vec![(begun, Record::RunBegin { source, time })];
         let sources = engine.catalog.reader()?.sources()?;
         if sources.iter().all(|(known, _)| *known != source) {
-            let label = engine.node.label().to_owned();
+            let label = unused(engine.node.label(), &sources);
+            engine.node.take_label(&label)?;
             records.push((engine.node.next_record(), Record::Source { source, label }));
         }
         Ok(Self {
@@ -424,4 +425,17 @@ fn packs_named(records: &[(RecordId, Record)]) -> BTreeSet<PackNumber> {
         }
     }
     packs
+}
+
+/// Returns a label that no other machine of the store has: a machine that begins anew is called as before by its host name, and nobody could say
+/// which of the two is meant.
+fn unused(label: &str, sources: &[(SourceId, String)]) -> String {
+    let is_unused = |label: &str| sources.iter().all(|(_, known)| known != label);
+    if is_unused(label) {
+        return label.to_owned();
+    }
+    let mut others = (2_u64..).map(|n| format!("{label} {n}"));
+    others
+        .find(|label| is_unused(label))
+        .expect("there are fewer machines than numbers")
 }

@@ -341,7 +341,7 @@ impl Engine {
 
 pub(crate) fn lax_failed(source: rusqlite::Error) -> ClientError {
     ClientError::Database {
-        file: "node's state file",
+        file: crate::error::STATE_FILE,
         source,
     }
 }

@@ -255,7 +255,9 @@ impl Classify for ServiceError {
                 Some("run `maimo verify` to see what is lost")
             }
             Self::DiskFull { .. } => Some("free space on the provider's disk, or add a volume"),
-            Self::Unavailable { .. } => Some("is the provider's disk mounted and readable?"),
+            Self::Unavailable { .. } => Some(
+                "is the provider's disk mounted and readable, and does nothing else use it? then try again",
+            ),
             Self::Offline { .. } => Some("check the address, then try again"),
             _ => None,
         }

@@ -281,6 +281,7 @@ impl ClientSession {
                 session: self,
                 rows,
                 channel,
+                unserved: None,
             };
             let answered = answer(
                 &challenge,
@@ -290,6 +291,9 @@ impl ClientSession {
                 commit,
                 source,
             );
+            if let Some(error) = source.unserved.take() {
+                return Ok(Err(error));
+            }
             Ok(answered.map_err(not_allowed))
         })?;
         let missing = ServiceError::NotHeld {

@@ -253,10 +253,18 @@ fn service_exit(error: &ServiceError) -> Exit {
 
 /// Says how much comes free when: all that helps whoever met the cap.
 fn freeing(cap: &CapExceeded) -> String {
-    let mut hint = String::new();
+    // By days: whoever waits does not care for hours.
+    let mut days: Vec<(String, u64)> = Vec::new();
     for freeing in &cap.frees {
-        let size = Size(freeing.bytes);
         let date = Moment::from(freeing.date).date();
+        match days.last_mut().filter(|(last, _)| *last == date) {
+            Some((_, bytes)) => *bytes = bytes.saturating_add(freeing.bytes),
+            None => days.push((date, freeing.bytes)),
+        }
+    }
+    let mut hint = String::new();
+    for (date, bytes) in days {
+        let size = Size(bytes);
         // Writing to a string cannot fail.
         let _ = write!(hint, "{size} come free on {date}; ");
     }

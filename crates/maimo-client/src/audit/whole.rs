@@ -13,8 +13,8 @@ use maimo_net::service::{Read, ServiceError};
 
 use super::{AuditResult, Audited, ChannelAudit, StratumAudit, unanswered};
 use crate::{
-    fetch::halve,
     error::ClientError,
+    fetch::halve,
     progress::{Control, Event, Phase},
 };
 

@@ -97,12 +97,10 @@ impl<'a> Planner<'a> {
         Ok(())
     }
 
-    /// Passes on what is left, and says that nothing more comes.
+    /// Passes on what is left.
     pub(super) fn finish(mut self) -> Result<(), ClientError> {
         self.tell_unmodified()?;
-        self.flush()?;
-        self.shop.trainer.set_urgent(true);
-        self.job(Job::Settle)
+        self.flush()
     }
 
     fn tell_unmodified(&mut self) -> Result<(), ClientError> {

@@ -59,6 +59,8 @@ pub(super) struct Source<'a> {
     pub(super) session: &'a ClientSession,
     pub(super) rows: &'a dyn Rows,
     pub(super) channel: &'a ChannelRow,
+    /// Why some slice cannot be given now, though it may be there: then there is no answer, or it would be taken for a loss.
+    pub(super) unserved: Option<ServiceError>,
 }
 
 impl AuditSource for Source<'_> {
@@ -69,7 +71,12 @@ impl AuditSource for Source<'_> {
 
     fn slice(&mut self, pack: &ObjectRef, blocks: &Selection) -> Option<Vec<u8>> {
         let row = self.rows.pack(self.channel.number, pack).ok()??;
-        let file = self.session.open_pack(row.volume, pack).ok()?;
+        let opened = self.session.open_pack(row.volume, pack);
+        if let Err(error @ ServiceError::Unavailable { .. }) = opened {
+            self.unserved.get_or_insert(error);
+            return None;
+        }
+        let file = opened.ok()?;
         let mut slice = Vec::new();
         file.slice_as_is(blocks, &mut slice).ok()?;
         Some(slice)

@@ -5,7 +5,10 @@ use std::{
     path::PathBuf,
 };
 
-use maimo_client::recover::{RecoverReport, RecoverRequest};
+use maimo_client::{
+    client::Client,
+    recover::{RecoverReport, RecoverRequest},
+};
 use maimo_core::id::RootHash;
 use maimo_vault::recover::Confirmed;
 use serde::Serialize;
@@ -49,6 +52,10 @@ pub(crate) fn run(args: &Args, ctx: &Context) -> Outcome {
         root: args.root,
         from_packs: args.from_packs,
     };
+    if Client::begin_anew(&ctx.places.home, None)? {
+        ctx.ui
+            .say("The node's state was lost: begun anew, as a new machine of the store.");
+    }
     let mut client = ctx.client()?;
     let progress = ctx.ui.progress();
     Ok(Box::new(Recovered(

@@ -135,6 +135,11 @@ impl Status {
             if client.channels.is_empty() {
                 attention.push("no channel is open: `maimo channel open DIRECTORY`".to_owned());
             }
+            if let Some(why) = &client.behind {
+                attention.push(format!(
+                    "the catalog was lost and cannot be made anew yet: {why}"
+                ));
+            }
             if !client.is_phrase_verified {
                 attention
                     .push("the 24 words were never verified: `maimo verify-phrase`".to_owned());
