@@ -4,6 +4,15 @@
 //! grows between the two runs. Its first size goes through all from "not even the node fits" to "everything fits", so the full disk is met at one
 //! write after another.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::items_after_statements,
+    reason = "a test may panic, and say why; its numbers are small"
+)]
+
 #[path = "support/rig.rs"]
 #[allow(dead_code, reason = "other tests use the rest")]
 mod rig;

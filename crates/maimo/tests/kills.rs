@@ -3,7 +3,14 @@
 //! Each test measures how long its command takes, then kills it again and again at moments drawn over that time. `MAIMO_KILLS` sets how many
 //! (12 unless set, to keep the suite short; 100 is what a release is tried with). A failure names the seed of its moments: `MAIMO_SEED`.
 
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test may panic")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::items_after_statements,
+    reason = "a test may panic, and say why; its numbers are small"
+)]
 
 #[path = "support/rig.rs"]
 #[allow(dead_code, reason = "other tests use the rest")]

@@ -351,7 +351,12 @@ impl<'a> Compare<'a> {
     fn gone(&mut self, folder: &[u8], known: &KnownEntry, device: u64) -> Result<(), ClientError> {
         let path = FolderPath::new(std::path::Path::new(OsStr::from_bytes(folder)));
         if let Some(revision) = &known.revision {
-            let there = revision.local.is_some_and(|local| local.device == device);
+            // Of one that changed in the moment it was stored, or was never seen since the catalog was made anew, the device is not known: but only
+            // a folder may have been another's.
+            let there = match revision.local {
+                Some(local) => local.device == device,
+                None => revision.kind != Kind::Folder,
+            };
             if revision.presence == Presence::Present {
                 if !there {
                     return Ok(());

@@ -144,8 +144,11 @@ impl Rig {
             };
             let path = folder.join(format!("s{seed}-f{n}"));
             fs::write(&path, bytes.take(length)).expect("a file");
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o600 + (n as u32 % 8)))
-                .expect("a mode");
+            fs::set_permissions(
+                &path,
+                fs::Permissions::from_mode(0o600 + u32::try_from(n % 8).expect("below 8")),
+            )
+            .expect("a mode");
         }
         fs::write(at.join(format!("large-{seed}")), bytes.take(5_000_000)).expect("a file");
         let _ = symlink("d0/nowhere", at.join("link"));

@@ -40,6 +40,14 @@ fn a_catalog_that_is_lost_or_damaged_is_made_anew() {
         assert!(rig.ok(["list"]).contains("later"), "{length} bytes left");
     }
     holds(&rig);
+    // Where its files were was lost with it; what is deleted now is gone all the same, once their folder was seen again.
+    lose_wal();
+    fs::remove_file(&catalog).unwrap();
+    fs::remove_file(rig.files().join("large-0")).unwrap();
+    rig.ok(args([&"store", &rig.files()]));
+    rig.ok(args([&"store", &rig.files()]));
+    assert!(!rig.ok(["list"]).contains("large-0"));
+    holds(&rig);
     lose_wal();
     let length = fs::metadata(&catalog).unwrap().len();
     for start in (0..length).step_by(16 * 1024) {

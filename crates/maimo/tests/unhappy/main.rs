@@ -4,7 +4,10 @@
 #![allow(
     clippy::unwrap_used,
     clippy::print_stderr,
-    reason = "a test may panic and say why"
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::items_after_statements,
+    reason = "a test may panic, and say why; its numbers are small"
 )]
 
 #[path = "../support/rig.rs"]
