@@ -7,7 +7,11 @@ use maimo_vault::{
     chunker::{Chunks, Gear},
     compress::{Codec, Compressor, Level},
     dictionary::{Dictionary, is_small},
-    journal::{content::Content, metadata::Metadata, state::Presence},
+    journal::{
+        content::Content,
+        metadata::{FileTime, Metadata},
+        state::Presence,
+    },
     keys::ChunkIdKey,
     path::StorePath,
 };
@@ -24,6 +28,7 @@ use super::{
 };
 use crate::{
     keys::StoreKeys,
+    local_stat::LocalStat,
     progress::Control,
     scan::{
         compare::{Candidate, Known, store_path},
@@ -317,7 +322,17 @@ pub(super) fn other(mut candidate: Candidate, path: StorePath) -> Made {
         Err(error) => return candidate.failed(format!("cannot be read: {error}")),
     };
     let metadata = metadata(&candidate.stat, xattrs(&Named::At(&at)));
-    let local = settled(&candidate.stat.local);
+    let local = settled(&candidate.stat.local).or_else(|| {
+        // A folder's device must be known, or it could never be said to be gone: only its time is not, so that it is looked at again.
+        let unknown = FileTime {
+            seconds: 0,
+            nanos: 0,
+        };
+        (candidate.stat.kind == Kind::Folder).then_some(LocalStat {
+            changed: unknown,
+            ..candidate.stat.local
+        })
+    });
     match candidate.known.take() {
         Some(known)
             if known.content == content
