@@ -73,6 +73,15 @@ impl Opener {
         }
     }
 
+    /// Opens a folder anew, which must not be a link: what was put in its place since the walk saw it is not what was to be stored.
+    fn folder_itself(&mut self, path: &Arc<FolderPath>) -> Result<BorrowedFd<'_>, Errno> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        self.folder = None;
+        let fd = openat(CWD, path.as_path(), flags, Mode::empty())?;
+        let kept = self.folder.insert((Arc::clone(path), fd));
+        Ok(kept.1.as_fd())
+    }
+
     fn open(&mut self, candidate: &Candidate) -> Result<OwnedFd, Errno> {
         // Without waiting, lest a named pipe that took a file's place hold everything up.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -183,7 +192,7 @@ impl Opener {
         mut content: impl FnMut(BorrowedFd<'_>, &FileStat) -> Result<bool, Errno>,
     ) -> Result<Read, Failure> {
         let failure = |errno| match errno {
-            Errno::LOOP => "was replaced by a link while it was stored".to_owned(),
+            Errno::LOOP | Errno::NOTDIR => "was replaced by a link while it was stored".to_owned(),
             errno => told(errno),
         };
         for attempt in 1.. {
@@ -204,11 +213,9 @@ impl Opener {
             if attempt == ATTEMPTS {
                 return Err("keeps changing while it is read".to_owned());
             }
-            let again = FileStat::of(
-                self.folder(&candidate.folder).map_err(failure)?,
-                &candidate.name,
-            )
-            .map_err(failure)?;
+            // Another file may have taken its name, which is taken instead: but not one that a link in the folder's place leads to.
+            let folder = self.folder_itself(&candidate.folder).map_err(failure)?;
+            let again = FileStat::of(folder, &candidate.name).map_err(failure)?;
             if again.kind != Kind::Regular {
                 return Err("was replaced by something else while it was stored".to_owned());
             }
