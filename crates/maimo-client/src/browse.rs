@@ -245,6 +245,14 @@ impl Client {
 
     /// Returns what differs between what two runs of one machine left, in the order of paths.
     ///
+    /// ```no_run
+    /// # use maimo_client::{client::Client, error::ClientError};
+    /// # fn example(client: &Client) -> Result<(), ClientError> {
+    /// let changed = client.diff("25830ef5-67", "25830ef5-247")?;
+    /// println!("{} paths changed", changed.len());
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// A run that nobody knows or that did not complete, runs of two machines.
@@ -284,6 +292,16 @@ impl Client {
     }
 
     /// Returns a path's kept revisions, oldest first.
+    ///
+    /// ```no_run
+    /// # use maimo_client::{browse::WhichSource, client::Client, error::ClientError};
+    /// # fn example(client: &Client) -> Result<(), ClientError> {
+    /// let path = std::path::Path::new("/home/u/letter.txt");
+    /// for revision in client.history(path, &WhichSource::Own)? {
+    ///     println!("{} of {} bytes", revision.revision, revision.size);
+    /// }
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///

@@ -228,6 +228,15 @@ impl Client {
 
     /// Returns the channels and what their providers say of them.
     ///
+    /// ```no_run
+    /// # use maimo_client::{client::Client, error::ClientError};
+    /// # fn example(client: &mut Client) -> Result<(), ClientError> {
+    /// for channel in client.channels()? {
+    ///     assert!(channel.trouble.is_none(), "{} does not answer", channel.name);
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// That local state cannot be read; a provider that does not answer is told in its report.
@@ -236,6 +245,13 @@ impl Client {
     }
 
     /// Forgets a channel that the layout does not name. It deletes nothing at the provider.
+    ///
+    /// ```no_run
+    /// # use maimo_client::{client::Client, error::ClientError, progress::Control};
+    /// # fn example(client: &mut Client) -> Result<(), ClientError> {
+    /// client.close_channel("old disk", &Control::default())?;
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///
@@ -364,6 +380,14 @@ impl Client {
 
     /// Returns what this node is and how it stands; asks no provider.
     ///
+    /// ```no_run
+    /// # use maimo_client::{client::Client, error::ClientError};
+    /// # fn example(client: &Client) -> Result<(), ClientError> {
+    /// let status = client.status()?;
+    /// assert!(status.is_phrase_verified, "check the words once");
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// That local state cannot be read.
@@ -373,6 +397,15 @@ impl Client {
 
     /// Returns the 32 bytes of each channel, as they were last acknowledged or read.
     ///
+    /// ```no_run
+    /// # use maimo_client::{client::Client, error::ClientError};
+    /// # fn example(client: &Client) -> Result<(), ClientError> {
+    /// for root in client.root()? {
+    ///     println!("{} {}", root.root, root.channel);
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// That local state cannot be read.
@@ -381,6 +414,14 @@ impl Client {
     }
 
     /// Returns whether the words are this store's, and remembers that they were once shown to be: deleting local files wants that.
+    ///
+    /// ```no_run
+    /// # use maimo_client::{client::Client, error::ClientError};
+    /// # fn example(client: &Client) -> Result<(), ClientError> {
+    /// let words = "the twenty-four words, as they were written down";
+    /// assert!(client.verify_phrase(words)?);
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///

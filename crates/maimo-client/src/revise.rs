@@ -170,6 +170,15 @@ impl Client {
 
     /// Keeps a run whatever the policy, or no longer.
     ///
+    /// ```no_run
+    /// # use maimo_client::{client::Client, error::ClientError, progress::Control};
+    /// # fn example(client: &mut Client) -> Result<(), ClientError> {
+    /// let runs = client.runs()?;
+    /// let last = runs.last().expect("something was stored");
+    /// client.pin(&last.run, true, &Control::default())?;
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// No such run, or whatever keeps a commit from being made.
@@ -199,6 +208,16 @@ impl Client {
     }
 
     /// Returns the policies: the store's own first, then those for some paths only.
+    ///
+    /// ```no_run
+    /// # use maimo_client::{client::Client, error::ClientError};
+    /// # fn example(client: &Client) -> Result<(), ClientError> {
+    /// let [of_the_store, ..] = &client.policies()?[..] else {
+    ///     unreachable!("the store always has one")
+    /// };
+    /// println!("{} daily runs are kept", of_the_store.policy.daily);
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///

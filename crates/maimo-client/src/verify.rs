@@ -82,6 +82,15 @@ impl Client {
 
     /// Returns the newest audit of each channel: what was proven, and when.
     ///
+    /// ```no_run
+    /// # use maimo_client::{client::Client, error::ClientError};
+    /// # fn example(client: &Client) -> Result<(), ClientError> {
+    /// for audit in client.last_audits()? {
+    ///     println!("{}: {:?}", audit.channel, audit.result);
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// That local state cannot be read.
