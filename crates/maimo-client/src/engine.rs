@@ -165,7 +165,8 @@ impl Engine {
                 row.name
             )));
         }
-        let reply = self.connector.connect(&row.address, auth, &keys.client);
+        let addresses = [row.address.clone()];
+        let reply = self.connector.connect(&addresses, auth, &keys.client);
         let session =
             futures_executor::block_on(reply).map_err(|source| ClientError::Provider {
                 channel: row.name.clone(),

@@ -8,10 +8,13 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use maimo_core::identity::{AuthPublicKey, ClientSecretKey};
+use maimo_core::{
+    identity::{AuthPublicKey, ClientSecretKey},
+    invitation::Invitation,
+};
 
 use crate::{
-    connect::{Connector, Provider},
+    connect::{Connector, Provider, Welcome},
     service::{Reply, ServiceError, Session},
 };
 
@@ -54,18 +57,36 @@ impl Connector for InProcess {
 
     fn connect<'a>(
         &'a self,
-        address: &'a str,
+        addresses: &'a [String],
         auth: AuthPublicKey,
-        client: &'a ClientSecretKey,
+        client: &'a Arc<ClientSecretKey>,
     ) -> Reply<'a, Arc<dyn Session>> {
         Box::pin(async move {
-            let provider = self.provider(address)?;
-            if provider.auth() != auth {
-                return Err(ServiceError::Offline {
-                    detail: format!("another provider is at {address}"),
-                });
+            let mut failed = ServiceError::Offline {
+                detail: "there is no address to look at".to_owned(),
+            };
+            for address in addresses {
+                match self.provider(address) {
+                    Ok(provider) if provider.auth() == auth => {
+                        return provider.session(client.public());
+                    }
+                    Ok(_) => failed = ServiceError::OtherProvider,
+                    Err(error) => failed = error,
+                }
             }
-            provider.session(client.public())
+            Err(failed)
+        })
+    }
+
+    fn redeem<'a>(
+        &'a self,
+        _invitation: &'a Invitation,
+        _client: &'a Arc<ClientSecretKey>,
+    ) -> Reply<'a, Welcome> {
+        Box::pin(async {
+            Err(ServiceError::BadRequest {
+                detail: "a folder is opened by its path, not by an invitation".to_owned(),
+            })
         })
     }
 }

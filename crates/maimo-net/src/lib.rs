@@ -1,8 +1,9 @@
 //! How bytes move between a client and a provider. Knows messages, not meanings.
 //!
 //! [`service`] is what a provider does for a client, as a trait of owned messages; [`in_process`] carries it to a provider in the same
-//! process. Neither side knows which transport it has.
+//! process, [`transport`] is what carries it over a network. Neither side knows which one it has.
 
 pub mod connect;
 pub mod in_process;
 pub mod service;
+pub mod transport;

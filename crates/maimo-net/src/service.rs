@@ -161,6 +161,30 @@ pub enum ServiceError {
     /// The provider knows no such client, or no longer.
     #[error("the provider does not know this client")]
     UnknownClient,
+    /// The provider has revoked this client's access.
+    #[error("the provider has revoked this client's access")]
+    Revoked,
+    /// The invitation is not taken: used by another, expired, withdrawn, or none of this provider's.
+    #[error("the invitation is refused: {detail}")]
+    InvitationRefused {
+        /// Why, as far as one may know.
+        detail: String,
+    },
+    /// Whoever answers has another key than the provider that was asked for.
+    #[error("another provider answers at this address")]
+    OtherProvider,
+    /// This node does not speak with addresses of that kind.
+    #[error("this node does not connect there: {detail}")]
+    NotAllowed {
+        /// Why.
+        detail: String,
+    },
+    /// Tor does not work here.
+    #[error("tor does not work: {detail}")]
+    TorUnavailable {
+        /// Why.
+        detail: String,
+    },
     /// The head does not move.
     #[error(transparent)]
     Refused(#[from] Refusal),
@@ -219,11 +243,17 @@ impl Classify for ServiceError {
             Self::Refused(refusal) => refusal.kind(),
             Self::UploadRefused(refusal) => refusal.kind(),
             Self::UnknownClient
+            | Self::Revoked
+            | Self::InvitationRefused { .. }
             | Self::DiskFull { .. }
             | Self::Unavailable { .. }
             | Self::Busy(_) => ErrorKind::ProviderRefused,
             Self::WrongBytes | Self::BadRequest { .. } => ErrorKind::Bug,
-            Self::NotHeld { .. } | Self::Damaged { .. } => ErrorKind::ProviderMisbehaved,
+            Self::NotHeld { .. } | Self::Damaged { .. } | Self::OtherProvider => {
+                ErrorKind::ProviderMisbehaved
+            }
+            Self::NotAllowed { .. } => ErrorKind::Config,
+            Self::TorUnavailable { .. } => ErrorKind::TorUnavailable,
             Self::Offline { .. } => ErrorKind::Network,
         }
     }
@@ -233,11 +263,16 @@ impl Classify for ServiceError {
             Self::Refused(refusal) => refusal.retry(),
             Self::UploadRefused(refusal) => refusal.retry(),
             Self::WrongBytes => Retry::Immediate,
-            Self::Unavailable { .. } | Self::Offline { .. } | Self::DiskFull { .. } => {
-                Retry::AfterWaiting
-            }
+            Self::Unavailable { .. }
+            | Self::Offline { .. }
+            | Self::TorUnavailable { .. }
+            | Self::DiskFull { .. } => Retry::AfterWaiting,
             Self::Busy(pause) => Retry::After(*pause),
             Self::UnknownClient
+            | Self::Revoked
+            | Self::InvitationRefused { .. }
+            | Self::OtherProvider
+            | Self::NotAllowed { .. }
             | Self::NotHeld { .. }
             | Self::Damaged { .. }
             | Self::BadRequest { .. } => Retry::Never,
@@ -250,6 +285,15 @@ impl Classify for ServiceError {
             Self::UploadRefused(refusal) => refusal.hint(),
             Self::UnknownClient => {
                 Some("ask the provider for an invitation, or whether access was revoked")
+            }
+            Self::Revoked => Some("what it stored can be retrieved until the grace is over"),
+            Self::InvitationRefused { .. } => Some("ask the provider for a new invitation"),
+            Self::OtherProvider => {
+                Some("ask the provider, on another way, whether the address is still theirs")
+            }
+            Self::NotAllowed { .. } => Some("see `maimo config show` for the transport in use"),
+            Self::TorUnavailable { .. } => {
+                Some("see `maimo status` for the state of Tor, then try again")
             }
             Self::NotHeld { .. } | Self::Damaged { .. } => {
                 Some("run `maimo verify` to see what is lost")

@@ -8,6 +8,7 @@ use std::{
     io::{self, Write},
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::Path,
+    sync::Arc,
 };
 
 use bip39::{Language, Mnemonic};
@@ -78,7 +79,7 @@ impl Classify for KeysError {
 /// A provider's keys; wiped on drop, neither printed nor copied.
 pub(crate) struct Keys {
     secret: Zeroizing<[u8; SECRET]>,
-    auth: AuthSecretKey,
+    auth: Arc<AuthSecretKey>,
 }
 
 impl Keys {
@@ -93,13 +94,18 @@ impl Keys {
 
     fn of(secret: Zeroizing<[u8; SECRET]>) -> Self {
         let seed = Zeroizing::new(blake3::derive_key(AUTH_CONTEXT, &*secret));
-        let auth = AuthSecretKey::from_seed(&seed);
+        let auth = Arc::new(AuthSecretKey::from_seed(&seed));
         Self { secret, auth }
     }
 
     /// Returns the key that signs receipts.
-    pub(crate) const fn auth(&self) -> &AuthSecretKey {
+    pub(crate) fn auth(&self) -> &AuthSecretKey {
         &self.auth
+    }
+
+    /// Returns it for a transport, which proves it at each connection.
+    pub(crate) fn identity(&self) -> Arc<AuthSecretKey> {
+        Arc::clone(&self.auth)
     }
 
     /// Returns the public part of it.

@@ -14,17 +14,19 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use bytes::Bytes;
 use getrandom::SysRng;
 use maimo_core::{
     clock::Timestamp,
     custody::{Grace, Terms, Totals},
     id::{ChannelId, RootHash},
-    identity::{AuthPublicKey, ClientPublicKey},
+    identity::{AuthPublicKey, AuthSecretKey, ClientPublicKey},
+    invitation::InvitationToken,
     receipt::LedgerInstance,
     reference::ObjectRef,
 };
 use maimo_net::{
-    connect,
+    connect::{self, Welcome},
     service::{ServiceError, Session},
 };
 use rand_core::TryRng;
@@ -373,6 +375,24 @@ impl Inner {
 impl connect::Provider for Provider {
     fn auth(&self) -> AuthPublicKey {
         Self::auth(self)
+    }
+
+    fn identity(&self) -> Arc<AuthSecretKey> {
+        self.inner.keys.identity()
+    }
+
+    fn redeem(
+        &self,
+        _client: ClientPublicKey,
+        _token: &InvitationToken,
+    ) -> Result<Welcome, ServiceError> {
+        Err(ServiceError::InvitationRefused {
+            detail: "this provider takes clients in by hand".to_owned(),
+        })
+    }
+
+    fn addresses(&self) -> Option<Bytes> {
+        None
     }
 
     fn session(&self, client: ClientPublicKey) -> Result<Arc<dyn Session>, ServiceError> {

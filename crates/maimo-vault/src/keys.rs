@@ -12,6 +12,7 @@
 //! ```
 
 use core::fmt;
+use std::sync::Arc;
 
 use maimo_core::identity::{AuthPublicKey, ClientSecretKey};
 use rand_core::CryptoRng;
@@ -95,7 +96,9 @@ impl MasterSecret {
     pub fn channel_keys(&self, epoch: KeyEpoch, auth: &AuthPublicKey) -> ChannelKeys {
         let derive = |label| self.derive(label, epoch, auth.as_bytes());
         ChannelKeys {
-            client: ClientSecretKey::from_seed(derive(Label::ChannelClient).as_bytes()),
+            client: Arc::new(ClientSecretKey::from_seed(
+                derive(Label::ChannelClient).as_bytes(),
+            )),
             data: PackKey(cipher(&derive(Label::ChannelData))),
             vital: PackKey(cipher(&derive(Label::ChannelVital))),
             padding: PaddingKey(derive(Label::ChannelPadding)),
@@ -169,8 +172,9 @@ impl fmt::Debug for CommitName {
 
 /// All keys of one channel. No two channels share one, so nothing two providers hold is equal.
 pub struct ChannelKeys {
-    /// Signs the channel's heads; its public half is who the provider deals with.
-    pub client: ClientSecretKey,
+    /// Signs the channel's heads; its public half is who the provider deals with. Shared with the transport, which proves it again at each
+    /// connection.
+    pub client: Arc<ClientSecretKey>,
     /// Seals the packs of file chunks.
     pub data: PackKey,
     /// Seals the packs of journal segments and dictionaries.
