@@ -65,6 +65,46 @@ pub trait Session: Send + Sync {
 
     /// Answers an encoded [`maimo_core::digest::DigestRequest`].
     fn digest(&self, request: Bytes) -> Reply<'_, [u8; 32]>;
+
+    /// Returns the provider's list of where it is, encoded and signed ([`maimo_core::address`]); none where it publishes none, as a folder does.
+    fn addresses(&self) -> Reply<'_, Option<Bytes>> {
+        Box::pin(async { Ok(None) })
+    }
+
+    /// Returns how this way to the provider likes to be asked. It speaks of the transport, not of the provider, and asks nothing.
+    fn appetite(&self) -> Appetite {
+        Appetite::LOCAL
+    }
+}
+
+/// How many calls a way to a provider likes outstanding, and how large.
+///
+/// Over a network a call waits for a round trip, and several circuits carry several calls: the caller starts up to `calls` and awaits them
+/// together. Their futures are independent of one another; dropping one gives up its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Appetite {
+    /// How many [`Session::put`] or [`Session::read`] calls are to be outstanding at a time; at least 1.
+    pub calls: usize,
+    /// How many bytes of packs one [`Session::read`] is to ask for; at least a group, at most [`READ_BYTES_MAX`].
+    pub bytes_per_call: u64,
+    /// Whether the provider is at the other end of a network: what is sent may be cut off, and is not to be made twice.
+    pub is_remote: bool,
+}
+
+impl Appetite {
+    /// A provider in this process: one call after the other, each as large as allowed.
+    pub const LOCAL: Self = Self {
+        calls: 1,
+        bytes_per_call: READ_BYTES_MAX,
+        is_remote: false,
+    };
+
+    /// A provider at the other end of a network of several circuits.
+    pub const NETWORK: Self = Self {
+        calls: 16,
+        bytes_per_call: PUT_BYTES,
+        is_remote: true,
+    };
 }
 
 /// What a provider says of a channel.
