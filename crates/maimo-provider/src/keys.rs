@@ -14,8 +14,10 @@ use std::{
 use bip39::{Language, Mnemonic};
 use getrandom::SysRng;
 use maimo_core::{
+    address::Network,
     error::{Classify, ErrorKind, Retry},
-    identity::{AuthPublicKey, AuthSecretKey},
+    id::ChannelId,
+    identity::{AuthPublicKey, AuthSecretKey, ClientPublicKey, OnionSecretKey},
 };
 use rand_core::TryRng;
 use thiserror::Error;
@@ -24,7 +26,10 @@ use zeroize::Zeroizing;
 /// The key file's name in a provider's home.
 pub(crate) const NAME: &str = "provider.key";
 
+/// What each key is derived by from the 32 random bytes; `docs/cryptography.md` lists them.
 const AUTH_CONTEXT: &str = "maimo v1 provider auth key";
+const TCP_AUTH_CONTEXT: &str = "maimo v1 provider tcp auth key";
+const ONION_CONTEXT: &str = "maimo v1 provider onion key";
 const MAGIC: [u8; 16] = *b"maimo provider\0\x01";
 const SECRET: usize = 32;
 const LENGTH: usize = MAGIC.len() + SECRET + 32;
@@ -80,6 +85,8 @@ impl Classify for KeysError {
 pub(crate) struct Keys {
     secret: Zeroizing<[u8; SECRET]>,
     auth: Arc<AuthSecretKey>,
+    tcp_auth: Arc<AuthSecretKey>,
+    onion: Arc<OnionSecretKey>,
 }
 
 impl Keys {
@@ -93,24 +100,51 @@ impl Keys {
     }
 
     fn of(secret: Zeroizing<[u8; SECRET]>) -> Self {
-        let seed = Zeroizing::new(blake3::derive_key(AUTH_CONTEXT, &*secret));
-        let auth = Arc::new(AuthSecretKey::from_seed(&seed));
-        Self { secret, auth }
+        let seed = |context| Zeroizing::new(blake3::derive_key(context, &*secret));
+        let auth = Arc::new(AuthSecretKey::from_seed(&seed(AUTH_CONTEXT)));
+        let tcp_auth = Arc::new(AuthSecretKey::from_seed(&seed(TCP_AUTH_CONTEXT)));
+        let onion = Arc::new(OnionSecretKey::from_seed(&seed(ONION_CONTEXT)));
+        Self {
+            secret,
+            auth,
+            tcp_auth,
+            onion,
+        }
     }
 
-    /// Returns the key that signs receipts.
-    pub(crate) fn auth(&self) -> &AuthSecretKey {
-        &self.auth
+    /// Returns the key by which it proves who it is on a network, and signs receipts there.
+    pub(crate) const fn auth(&self, network: Network) -> &Arc<AuthSecretKey> {
+        match network {
+            Network::Onion => &self.auth,
+            Network::Tcp => &self.tcp_auth,
+        }
     }
 
-    /// Returns it for a transport, which proves it at each connection.
-    pub(crate) fn identity(&self) -> Arc<AuthSecretKey> {
-        Arc::clone(&self.auth)
+    /// Returns the key of its onion service, which only locates.
+    pub(crate) const fn onion(&self) -> &Arc<OnionSecretKey> {
+        &self.onion
     }
 
-    /// Returns the public part of it.
+    /// Returns the public part of the first key: that of its onion face, of a folder, and the owner of its volumes.
     pub(crate) fn auth_public(&self) -> AuthPublicKey {
         self.auth.public()
+    }
+
+    /// Returns the channel of a client on a network.
+    pub(crate) fn channel(&self, network: Network, client: &ClientPublicKey) -> ChannelId {
+        let auth = self.auth(network).public();
+        ChannelId::derive(auth.as_bytes(), client.as_bytes())
+    }
+
+    /// Returns on which network a client has this channel; nothing if it is no channel of the two.
+    pub(crate) fn network_of(
+        &self,
+        channel: &ChannelId,
+        client: &ClientPublicKey,
+    ) -> Option<Network> {
+        let all = [Network::Onion, Network::Tcp];
+        all.into_iter()
+            .find(|network| self.channel(*network, client) == *channel)
     }
 
     /// Spells the keys in words.
@@ -241,6 +275,38 @@ mod tests {
         assert_eq!(keys.phrase().as_str().split(' ').count(), 24);
         let mode = fs::metadata(home.path().join(NAME)).unwrap().permissions();
         assert_eq!(mode.mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn every_key_is_derived_as_another_implementation_derives_it() {
+        let words = "abandon ".repeat(23) + "art";
+        let keys = Keys::from_phrase(&words).unwrap();
+        let text = include_str!("../../../testdata/vectors/provider_keys.json");
+        let vectors: serde_json::Value = serde_json::from_str(text).unwrap();
+        let hex = |name: &str| vectors["derived"][name].as_str().unwrap().to_owned();
+        let shown = |seed: &[u8; 32]| blake3::Hash::from_bytes(*seed).to_hex().to_string();
+        assert_eq!(shown(&keys.secret), vectors["secret"].as_str().unwrap());
+        assert_eq!(
+            shown(keys.auth(Network::Onion).as_seed()),
+            hex(AUTH_CONTEXT)
+        );
+        assert_eq!(
+            shown(keys.auth(Network::Tcp).as_seed()),
+            hex(TCP_AUTH_CONTEXT)
+        );
+        assert_eq!(shown(keys.onion().as_seed()), hex(ONION_CONTEXT));
+    }
+
+    #[test]
+    fn a_channel_belongs_to_one_network() {
+        let keys = Keys::generate().unwrap();
+        let client = maimo_core::identity::ClientSecretKey::from_seed(&[1; 32]).public();
+        for network in [Network::Onion, Network::Tcp] {
+            let channel = keys.channel(network, &client);
+            assert_eq!(keys.network_of(&channel, &client), Some(network));
+        }
+        let other = Keys::generate().unwrap().channel(Network::Tcp, &client);
+        assert_eq!(keys.network_of(&other, &client), None);
     }
 
     #[test]

@@ -14,21 +14,17 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use bytes::Bytes;
 use getrandom::SysRng;
 use maimo_core::{
+    address::Network,
     clock::Timestamp,
     custody::{Grace, Terms, Totals},
     id::{ChannelId, RootHash},
-    identity::{AuthPublicKey, AuthSecretKey, ClientPublicKey},
-    invitation::InvitationToken,
+    identity::{AuthPublicKey, ClientPublicKey, OnionSecretKey},
     receipt::LedgerInstance,
     reference::ObjectRef,
 };
-use maimo_net::{
-    connect::{self, Welcome},
-    service::{ServiceError, Session},
-};
+use maimo_net::service::ServiceError;
 use rand_core::TryRng;
 
 use crate::{
@@ -38,14 +34,16 @@ use crate::{
     keys::{self, Keys, KeysError, ProviderPhrase},
     ledger::{ChannelRow, LedgerError, changes, entry, sqlite::Readers},
     rebuild,
-    session::{ClientSession, Coming},
+    session::Coming,
     sweep::SweepReport,
     volume::{Volume, VolumeError, VolumeId},
     volumes::Volumes,
 };
 
+mod face;
 mod volumes;
 
+pub use face::Face;
 pub use volumes::{VolumeState, VolumeStatus};
 
 /// A cap that nothing reaches: that of a folder where none was given. A quarter of what 64 bits hold, so that sums stay in them.
@@ -98,6 +96,10 @@ pub(crate) struct Inner {
 pub struct ClientStatus {
     /// The client's key.
     pub client: ClientPublicKey,
+    /// The network on which it has its channel.
+    pub network: Network,
+    /// The channel.
+    pub channel: ChannelId,
     /// What its owner calls it.
     pub label: String,
     /// Cap, reserve, grace.
@@ -200,7 +202,7 @@ impl Provider {
         }
         let volumes = Arc::new(volumes);
         let clean = Arc::new(Clean::open(home, Arc::clone(&volumes)));
-        let opened = rebuild::open(home, &volumes, &clean)?;
+        let opened = rebuild::open(home, &keys, &volumes, &clean)?;
         let provider = Self {
             inner: Arc::new(Inner {
                 keys,
@@ -233,9 +235,14 @@ impl Provider {
         Ok(provider)
     }
 
-    /// Returns the key it signs receipts with.
+    /// Returns its first key: that of its onion face and of a folder.
     pub fn auth(&self) -> AuthPublicKey {
         self.inner.keys.auth_public()
+    }
+
+    /// Returns the key of its onion service. Tor gets to see it: it locates and proves nothing.
+    pub fn onion_key(&self) -> Arc<OnionSecretKey> {
+        Arc::clone(self.inner.keys.onion())
     }
 
     /// Returns its keys as 24 words. Whoever has them can pretend to be this provider.
@@ -243,18 +250,19 @@ impl Provider {
         self.inner.keys.phrase()
     }
 
-    /// Lets a client store here, or changes its label and terms.
+    /// Lets a client of a network store here, or changes its label and terms.
     ///
     /// # Errors
     ///
     /// No volume whose log could take it in; a log that cannot be written.
     pub fn register(
         &self,
+        network: Network,
         client: ClientPublicKey,
         label: &str,
         terms: Terms,
     ) -> Result<(), ProviderError> {
-        let channel = self.inner.channel_of(&client);
+        let channel = self.inner.keys.channel(network, &client);
         let log = self.inner.log_for_new()?;
         let mut label = label.to_owned();
         label.truncate(label.floor_char_boundary(entry::LABEL_BYTES_MAX));
@@ -281,8 +289,16 @@ impl Provider {
         })?;
         Ok(rows
             .into_iter()
-            .map(|row| ClientStatus {
+            .filter_map(|row| {
+                let (client, channel) = (row.client(), row.state.channel);
+                // A row of another provider's key could come from no log of ours.
+                let network = self.inner.keys.network_of(&channel, &client)?;
+                Some((network, row))
+            })
+            .map(|(network, row)| ClientStatus {
                 client: row.client(),
+                network,
+                channel: row.state.channel,
                 root: row.state.root(),
                 sequence: row.state.sequence(),
                 totals: row.state.totals,
@@ -337,11 +353,6 @@ impl Inner {
         self.settle(volume)
     }
 
-    /// Returns the channel of a client.
-    pub(crate) fn channel_of(&self, client: &ClientPublicKey) -> ChannelId {
-        ChannelId::derive(self.keys.auth_public().as_bytes(), client.as_bytes())
-    }
-
     /// Returns the volume in whose log a new channel goes.
     pub(crate) fn log_for_new(&self) -> Result<VolumeId, ServiceError> {
         let list = self.volumes.list();
@@ -369,42 +380,6 @@ impl Inner {
     pub(crate) fn row(&self, channel: ChannelId) -> Result<Option<ChannelRow>, ServiceError> {
         let row = self.readers.read(|rows| rows.channel(&channel));
         row.map_err(|error| of_ledger(&error))
-    }
-}
-
-impl connect::Provider for Provider {
-    fn auth(&self) -> AuthPublicKey {
-        Self::auth(self)
-    }
-
-    fn identity(&self) -> Arc<AuthSecretKey> {
-        self.inner.keys.identity()
-    }
-
-    fn redeem(
-        &self,
-        _client: ClientPublicKey,
-        _token: &InvitationToken,
-    ) -> Result<Welcome, ServiceError> {
-        Err(ServiceError::InvitationRefused {
-            detail: "this provider takes clients in by hand".to_owned(),
-        })
-    }
-
-    fn addresses(&self) -> Option<Bytes> {
-        None
-    }
-
-    fn session(&self, client: ClientPublicKey) -> Result<Arc<dyn Session>, ServiceError> {
-        let channel = self.inner.channel_of(&client);
-        if self.inner.volumes.folder_grace().is_none() && self.inner.row(channel)?.is_none() {
-            return Err(ServiceError::UnknownClient);
-        }
-        Ok(Arc::new(ClientSession::new(
-            Arc::clone(&self.inner),
-            channel,
-            client,
-        )))
     }
 }
 

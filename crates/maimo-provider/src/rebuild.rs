@@ -25,6 +25,7 @@ use crate::{
     clean::Clean,
     error::ProviderError,
     group_commit::{Batch, Durability},
+    keys::Keys,
     ledger::{
         Ledger, LedgerError, Mark, PackRow, Rows, changes,
         entry::Change,
@@ -53,7 +54,12 @@ pub(crate) struct Opened {
 }
 
 /// Opens the ledger of a provider, and makes it anew if it has to be.
-pub(crate) fn open(home: &Path, volumes: &Volumes, clean: &Clean) -> Result<Opened, ProviderError> {
+pub(crate) fn open(
+    home: &Path,
+    keys: &Keys,
+    volumes: &Volumes,
+    clean: &Clean,
+) -> Result<Opened, ProviderError> {
     let path = home.join(LEDGER);
     match as_it_was(&path, volumes, clean) {
         Ok(Some(opened)) => return Ok(opened),
@@ -76,7 +82,7 @@ pub(crate) fn open(home: &Path, volumes: &Volumes, clean: &Clean) -> Result<Open
             }
         }
         remove(&path)?;
-        opened = anew(&path, volumes);
+        opened = anew(&path, keys, volumes);
     }
     if opened.is_ok() {
         for volume in volumes.all_mounted() {
@@ -216,7 +222,7 @@ pub(crate) fn log_again(batch: &mut Batch<'_>, log: VolumeId) -> Result<(), Ledg
 }
 
 /// Makes all rows from the logs and the files.
-fn anew(path: &Path, volumes: &Volumes) -> Result<Opened, ProviderError> {
+fn anew(path: &Path, keys: &Keys, volumes: &Volumes) -> Result<Opened, ProviderError> {
     let instance = LedgerInstance(random()?);
     let mut ledger = SqliteLedger::open(path)?;
     // One transaction: half a ledger must not be taken for one.
@@ -224,7 +230,7 @@ fn anew(path: &Path, volumes: &Volumes) -> Result<Opened, ProviderError> {
         let mut torn = BTreeSet::new();
         let mounted = volumes.all_mounted();
         for volume in &mounted {
-            replay_all(rows, volumes, volume, &mut torn)?;
+            replay_all(rows, keys, volumes, volume, &mut torn)?;
         }
         let now = now();
         for volume in &mounted {
@@ -247,6 +253,7 @@ fn anew(path: &Path, volumes: &Volumes) -> Result<Opened, ProviderError> {
 /// Replays a whole log. Channels of which something is lost are added to `torn`: of these, what does not follow is salvaged.
 fn replay_all(
     rows: &dyn Rows,
+    keys: &Keys,
     volumes: &Volumes,
     volume: &Volume,
     torn: &mut BTreeSet<ChannelId>,
@@ -288,7 +295,7 @@ fn replay_all(
                 }
             };
         }
-        let (owner, channel) = (volumes.owner(), entry.channel);
+        let channel = entry.channel;
         match change {
             Change::PackHeld { .. } | Change::Registered { .. } => {
                 match changes::replay(rows, channel, change, at, volume.id()) {
@@ -296,7 +303,7 @@ fn replay_all(
                     replayed => replayed?,
                 }
             }
-            change => salvage::entry(rows, &owner, terms, channel, change, at, volume.id())?,
+            change => salvage::entry(rows, keys, terms, channel, change, at, volume.id())?,
         }
     }
     if let Some(mark) = last {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use maimo_core::{
+    address::Network,
     ancestry::AncestryProof,
     audit::{Challenge, answer},
     codec::Put as _,
@@ -50,19 +51,18 @@ type Result<T> = core::result::Result<T, ServiceError>;
 /// One client's session.
 pub(crate) struct ClientSession {
     inner: Arc<Inner>,
+    /// Whose key signs the receipts: the channel was opened with it.
+    network: Network,
     channel: ChannelId,
     client: ClientPublicKey,
 }
 
 impl ClientSession {
-    pub(crate) const fn new(
-        inner: Arc<Inner>,
-        channel: ChannelId,
-        client: ClientPublicKey,
-    ) -> Self {
+    pub(crate) fn new(inner: Arc<Inner>, network: Network, client: ClientPublicKey) -> Self {
         Self {
+            channel: inner.keys.channel(network, &client),
             inner,
-            channel,
+            network,
             client,
         }
     }
@@ -167,7 +167,7 @@ impl ClientSession {
                 }))
         })?;
         let said = row.acknowledged(self.channel, self.inner.instance);
-        let receipt = Receipt::sign(said, self.inner.keys.auth());
+        let receipt = Receipt::sign(said, self.inner.keys.auth(self.network));
         Ok(receipt.encode().into())
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_executor::block_on;
 use maimo_core::{
+    address::Network,
     ancestry::Ancestry,
     clock::Timestamp,
     codec::{Extensions, ObjectType, Prelude},
@@ -46,6 +47,7 @@ pub(crate) fn pack(seed: u64, class: PackClass, length: u64) -> Bytes {
 /// A client of one channel.
 pub(crate) struct TestClient {
     pub(crate) key: ClientSecretKey,
+    pub(crate) network: Network,
     pub(crate) session: Arc<dyn Session>,
     pub(crate) channel: ChannelId,
     pub(crate) data: Inventory,
@@ -59,10 +61,17 @@ pub(crate) struct TestClient {
 
 impl TestClient {
     pub(crate) fn new(provider: &Provider, seed: u8) -> Self {
+        Self::on(provider, Network::Onion, seed)
+    }
+
+    /// A client of the provider's face on a network.
+    pub(crate) fn on(provider: &Provider, network: Network, seed: u8) -> Self {
         let key = ClientSecretKey::from_seed(&[seed; 32]);
+        let face = provider.face(network);
         Self {
-            session: provider.session(key.public()).unwrap(),
-            channel: ChannelId::derive(provider.auth().as_bytes(), key.public().as_bytes()),
+            session: face.session(key.public()).unwrap(),
+            channel: ChannelId::derive(face.auth().as_bytes(), key.public().as_bytes()),
+            network,
             key,
             data: Inventory::new(),
             vital: Inventory::new(),
@@ -84,7 +93,8 @@ impl TestClient {
 
     /// Speaks with the provider after it was opened again.
     pub(crate) fn reconnect(&mut self, provider: &Provider) {
-        self.session = provider.session(self.key.public()).unwrap();
+        let face = provider.face(self.network);
+        self.session = face.session(self.key.public()).unwrap();
     }
 
     pub(crate) fn put_range(
@@ -182,7 +192,7 @@ impl TestClient {
     pub(crate) fn move_head(&mut self, provider: &Provider) -> Result<Bytes, ServiceError> {
         let (request, root, ancestry) = self.request();
         let bytes = block_on(self.session.move_head(request.encode().into()))?;
-        let receipt = Receipt::verify(&bytes, &provider.auth()).unwrap();
+        let receipt = Receipt::verify(&bytes, &provider.face(self.network).auth()).unwrap();
         receipt
             .check(self.channel, self.sequence + 1, root)
             .unwrap();

@@ -90,11 +90,6 @@ impl Volumes {
         }
     }
 
-    /// Returns the key that the volumes belong to.
-    pub(crate) const fn owner(&self) -> AuthPublicKey {
-        self.owner
-    }
-
     /// Opens what is not open and can be. Who calls it makes sure that the ledger has what these volumes' logs say, then [mounts](Self::mount) them.
     pub(crate) fn open_more(&self) -> Vec<Arc<Volume>> {
         let list = self.list();

@@ -262,6 +262,7 @@ impl Inner {
 mod tests {
     use futures_executor::block_on;
     use maimo_core::{
+        address::Network,
         custody::{PackClass, Terms},
         identity::ClientSecretKey,
         live_map::LiveMap,
@@ -278,7 +279,7 @@ mod tests {
         let key = ClientSecretKey::from_seed(&[1; 32]).public();
         provider.add_volume(&at("log"), 1 << 30).unwrap();
         provider
-            .register(key, "a", Terms::new(1 << 30, None, None))
+            .register(Network::Onion, key, "a", Terms::new(1 << 30, None, None))
             .unwrap();
         provider.add_volume(&at("one"), 1 << 40).unwrap();
         let mut client = TestClient::new(&provider, 1);
@@ -318,7 +319,7 @@ mod tests {
         let key = ClientSecretKey::from_seed(&[1; 32]).public();
         provider.add_volume(&at("one"), 1 << 30).unwrap();
         provider
-            .register(key, "a", Terms::new(1 << 30, None, None))
+            .register(Network::Onion, key, "a", Terms::new(1 << 30, None, None))
             .unwrap();
         let mut client = TestClient::new(&provider, 1);
         let reference = client.upload(&pack(1, PackClass::Data, 128 * 1024), PackClass::Data);

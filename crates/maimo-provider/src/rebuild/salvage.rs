@@ -14,7 +14,7 @@ use maimo_core::{
     head::{Head, SignedHead},
     head_move::HeadMove,
     id::{ChannelId, RootHash},
-    identity::{AuthPublicKey, Signature},
+    identity::Signature,
     inventory::{InventoryRef, Node, Slots},
     live_map::LiveMap,
     reference::ObjectRef,
@@ -22,6 +22,7 @@ use maimo_core::{
 };
 
 use crate::{
+    keys::Keys,
     ledger::{ChannelRow, LedgerError, PackRow, Rows, StoredHead, changes, entry::Change},
     volume::VolumeId,
 };
@@ -31,7 +32,7 @@ type Result<T> = core::result::Result<T, LedgerError>;
 /// Takes from an entry that does not follow from those before it what can be taken.
 pub(super) fn entry(
     rows: &dyn Rows,
-    owner: &AuthPublicKey,
+    keys: &Keys,
     terms: Terms,
     channel: ChannelId,
     change: Change,
@@ -46,7 +47,7 @@ pub(super) fn entry(
             };
             let row = match found {
                 Some(row) => row,
-                None => match unknown(rows, owner, terms, channel, &request, at, log)? {
+                None => match unknown(rows, keys, terms, channel, &request, at, log)? {
                     Some(row) => row,
                     None => return Ok(()),
                 },
@@ -65,7 +66,7 @@ pub(super) fn entry(
 /// Registers the client of a head whose registration is lost: the channel's name proves which key it is of.
 fn unknown(
     rows: &dyn Rows,
-    owner: &AuthPublicKey,
+    keys: &Keys,
     terms: Terms,
     channel: ChannelId,
     request: &HeadMove,
@@ -76,7 +77,7 @@ fn unknown(
     let Some(head) = split.and_then(|(head, _)| Head::parse(head).ok()) else {
         return Ok(None);
     };
-    if ChannelId::derive(owner.as_bytes(), head.signer.as_bytes()) != channel {
+    if keys.network_of(&channel, &head.signer).is_none() {
         return Ok(None);
     }
     changes::register(rows, channel, head.signer, "", terms, log, at)?;

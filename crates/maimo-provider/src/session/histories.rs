@@ -4,6 +4,7 @@ use core::time::Duration;
 use std::{fmt::Write as _, fs};
 
 use maimo_core::{
+    address::Network,
     custody::{PackClass, Refusal, Terms, UploadRefusal},
     identity::ClientSecretKey,
     live_map::LiveMap,
@@ -63,7 +64,7 @@ proptest! {
         provider.add_volume(&folder.path().join("disk"), 1 << 40).unwrap();
         let key = ClientSecretKey::from_seed(&[1; 32]).public();
         let terms = Terms::new(4 * 128 * 1024, Some(0), None);
-        provider.register(key, "a", terms).unwrap();
+        provider.register(Network::Onion, key, "a", terms).unwrap();
         let mut client = TestClient::new(&provider, 1);
         for step in steps {
             let charged = |provider: &Provider| {

@@ -3,7 +3,10 @@
 use std::{fmt::Write as _, fs, path::Path};
 
 use futures_executor::block_on;
-use maimo_core::{custody::PackClass, live_map::LiveMap, reference::ObjectRef, units::GROUP_BYTES};
+use maimo_core::{
+    address::Network, custody::PackClass, live_map::LiveMap, reference::ObjectRef,
+    units::GROUP_BYTES,
+};
 use maimo_net::service::WhichHead;
 
 use crate::{
@@ -193,7 +196,7 @@ fn a_volume_that_only_logs_are_on_can_go_and_an_old_log_never_counts_again() {
     let mut client = {
         let key = maimo_core::identity::ClientSecretKey::from_seed(&[1; 32]).public();
         let terms = maimo_core::custody::Terms::new(1 << 30, None, None);
-        provider.register(key, "a", terms).unwrap();
+        provider.register(Network::Onion, key, "a", terms).unwrap();
         TestClient::new(&provider, 1)
     };
     let bytes = pack(1, PackClass::Data, 8 * GROUP_BYTES);
