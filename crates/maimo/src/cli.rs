@@ -7,7 +7,10 @@ use clap::{
     builder::BoolishValueParser,
 };
 
-use crate::commands::Command;
+use crate::{
+    commands::Command,
+    config::{Circuits, Limit, LogFormat, Ways},
+};
 
 const EXAMPLES: &str = "\
 Begin:
@@ -65,6 +68,30 @@ pub(crate) struct Global {
     /// Take the passphrase from the first line that this command prints
     #[arg(long, value_name = "COMMAND", global = true)]
     pub(crate) passphrase_command: Option<String>,
+    /// Reach others by `tor`, `system-tor` or `tcp`, and by nothing else
+    ///
+    /// `tor` is in this program; `system-tor` is one that runs on this machine already; `tcp` shows who speaks with whom. Two may be joined by
+    /// a comma, each then for addresses of its kind.
+    #[arg(long, value_name = "WAY", global = true, hide_short_help = true, value_parser = Ways::parse)]
+    pub(crate) transport: Option<Ways>,
+    /// Use up to this many circuits for a channel, 1 to 8
+    #[arg(long, value_name = "N", global = true, hide_short_help = true, value_parser = Circuits::parse)]
+    pub(crate) circuits: Option<Circuits>,
+    /// Send no more than this a second: 500KB, 2MiB
+    #[arg(long, value_name = "SIZE", global = true, hide_short_help = true, value_parser = Limit::parse)]
+    pub(crate) limit_upload: Option<Limit>,
+    /// Receive no more than this a second
+    #[arg(long, value_name = "SIZE", global = true, hide_short_help = true, value_parser = Limit::parse)]
+    pub(crate) limit_download: Option<Limit>,
+    /// How lines of the log are written
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        global = true,
+        hide_short_help = true,
+        value_enum
+    )]
+    pub(crate) log_format: Option<LogFormat>,
 }
 
 impl Global {
@@ -78,6 +105,11 @@ impl Global {
             verbose: 0,
             passphrase_file: None,
             passphrase_command: None,
+            transport: None,
+            circuits: None,
+            limit_upload: None,
+            limit_download: None,
+            log_format: None,
         }
     }
 }

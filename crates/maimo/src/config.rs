@@ -4,6 +4,7 @@
 //! hold and silently does not is worse than a stop.
 
 mod setting;
+mod values;
 
 use std::{
     fs, io,
@@ -12,7 +13,10 @@ use std::{
 
 use toml::{Table, Value};
 
-pub(crate) use self::setting::{Origin, Settable, Setting};
+pub(crate) use self::{
+    setting::{Origin, Settable, Setting},
+    values::{Circuits, Limit, LogFormat, Way, Ways},
+};
 use crate::{
     cli::{Global, variable_of},
     error::CommandError,
@@ -71,6 +75,34 @@ keys! {
     quiet: bool = false;
     /// Say more: above 0.
     verbose: u32 = 0;
+    /// How this node reaches others and is reached: `tor` (in this program), `system-tor` (one that runs on this machine) or `tcp` (no anonymity). Nothing else is ever tried.
+    transport: Ways = Ways::only(Way::Tor);
+    /// How many circuits a channel uses at most, from 1 to 8.
+    circuits: Circuits = Circuits::USUAL;
+    /// How many bytes a second are sent at most, as a number or as "2MiB"; 0 for no limit.
+    limit_upload: Limit = Limit::NONE;
+    /// How many bytes a second are received at most; 0 for no limit.
+    limit_download: Limit = Limit::NONE;
+    /// Bridges by which the Tor in this program enters the network, a line each; none to enter it directly.
+    bridges: Vec<String> = Vec::new();
+    /// Where the Tor of this machine takes SOCKS connections, for `system-tor`.
+    socks: String = "127.0.0.1:9050".to_owned();
+    /// Where the Tor of this machine is controlled; `start` has it make an onion service there.
+    control: String = "127.0.0.1:9051".to_owned();
+    /// The file whose first line is the password of that Tor's control port; empty if it takes its cookie.
+    control_password_file: String = String::new();
+    /// Where `start` listens with `tcp`, each an IP address and a port.
+    listen: Vec<String> = Vec::new();
+    /// Where others reach this node with `tcp`, each a host and a port; empty if that is where it listens.
+    announce: Vec<String> = Vec::new();
+    /// How many seconds `start` lets running requests end in when it is told to stop.
+    drain_seconds: u32 = 30;
+    /// What is logged: `error`, `warn`, `info`, `debug`, `trace`, or of which part, as in `warn,maimo_net=debug`; empty for what `verbose` says.
+    log: String = String::new();
+    /// How it is logged: `text` or `json`.
+    log_format: LogFormat = LogFormat::Text;
+    /// For tests only: a file of Tor directory authorities and relays that stand in for the public network.
+    tor_network_file: String = String::new();
 }
 
 /// A key as `config show` has it.
@@ -109,6 +141,21 @@ impl Config {
         config
             .verbose
             .flag(verbose > 0 && !said("verbose"), verbose);
+        if let Some(ways) = &global.transport {
+            config.transport.flag(!said("transport"), ways.clone());
+        }
+        if let Some(circuits) = global.circuits {
+            config.circuits.flag(!said("circuits"), circuits);
+        }
+        if let Some(limit) = global.limit_upload {
+            config.limit_upload.flag(!said("limit-upload"), limit);
+        }
+        if let Some(limit) = global.limit_download {
+            config.limit_download.flag(!said("limit-download"), limit);
+        }
+        if let Some(format) = global.log_format {
+            config.log_format.flag(!said("log-format"), format);
+        }
         let text_of = |path: &PathBuf| path.to_string_lossy().into_owned();
         if let Some(path) = &global.passphrase_file {
             config
@@ -121,6 +168,12 @@ impl Config {
                 .flag(!said("passphrase-command"), command.clone());
         }
         Ok(config)
+    }
+
+    /// Reads a text as the file, with no variable and no flag.
+    #[cfg(test)]
+    pub(crate) fn of_text(text: &str) -> Result<Self, CommandError> {
+        Self::parse(text, Path::new("/c.toml"), &|_| None)
     }
 
     fn parse(

@@ -14,6 +14,7 @@ use crate::{
     config::Config,
     connect,
     error::{CommandError, Exit},
+    logs::{self, Usual},
     passphrase,
     places::Places,
     ui::Ui,
@@ -39,12 +40,14 @@ impl Context {
         }
         let config = Config::load(&places.config, global)?;
         ui.settle(config.quiet.value, config.verbose.value > 0);
+        logs::start(&config, Usual::Command, ui.is_json())?;
         Ok(Self {
             ui: ui.clone(),
             config,
             places,
         })
     }
+
     /// Opens the client, whose providers must be there.
     ///
     /// # Errors

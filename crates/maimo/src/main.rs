@@ -8,6 +8,7 @@ mod config;
 mod connect;
 mod context;
 mod error;
+mod logs;
 mod passphrase;
 mod places;
 mod quantity;

@@ -1,0 +1,251 @@
+//! Types of values that the configuration has besides plain ones: how a node reaches others, rates, forms of logs.
+
+use std::fmt;
+
+use clap::ValueEnum;
+use toml::Value;
+
+use super::setting::Settable;
+use crate::quantity::parse_size;
+
+/// A way to other nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// Tor in this process.
+    Tor,
+    /// A Tor that runs on this machine.
+    SystemTor,
+    /// Plain TCP: whoever watches sees who speaks with whom.
+    Tcp,
+}
+
+impl Way {
+    const ALL: [Self; 3] = [Self::Tor, Self::SystemTor, Self::Tcp];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Tor => "tor",
+            Self::SystemTor => "system-tor",
+            Self::Tcp => "tcp",
+        }
+    }
+}
+
+/// The ways that a node may use, and no others: at least one, and one of the two kinds of Tor at most.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Ways(Vec<Way>);
+
+impl Ways {
+    /// Returns the one way.
+    pub(crate) fn only(way: Way) -> Self {
+        Self(vec![way])
+    }
+
+    /// Returns them.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "the way to the network takes it")
+    )]
+    pub(crate) fn as_slice(&self) -> &[Way] {
+        &self.0
+    }
+
+    /// Reads names with commas between them.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        let mut ways = Vec::new();
+        for name in text.split(',').map(str::trim) {
+            let way = Way::ALL.into_iter().find(|way| way.name() == name);
+            let way = way.ok_or_else(|| format!("`{name}` is none of tor, system-tor and tcp"))?;
+            if ways.contains(&way) {
+                return Err(format!("{name} stands there twice"));
+            }
+            ways.push(way);
+        }
+        if ways.contains(&Way::Tor) && ways.contains(&Way::SystemTor) {
+            return Err("one Tor is enough: either tor or system-tor".to_owned());
+        }
+        Ok(Self(ways))
+    }
+}
+
+impl fmt::Display for Ways {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<&str> = self.0.iter().map(|way| way.name()).collect();
+        f.write_str(&names.join(","))
+    }
+}
+
+impl Settable for Ways {
+    fn from_toml(value: &Value) -> Result<Self, String> {
+        let text = value.as_str().ok_or_else(|| "not a text".to_owned())?;
+        Self::parse(text)
+    }
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        Self::parse(text)
+    }
+
+    fn to_toml(&self) -> Option<Value> {
+        Some(Value::String(self.to_string()))
+    }
+}
+
+/// Bytes a second, at most; 0 is no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Limit(u64);
+
+impl Limit {
+    /// No limit.
+    pub(crate) const NONE: Self = Self(0);
+
+    /// Returns the bytes a second, if there is a limit.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "the way to the network takes it")
+    )]
+    pub(crate) const fn bytes_per_second(self) -> Option<u64> {
+        match self.0 {
+            0 => None,
+            bytes => Some(bytes),
+        }
+    }
+
+    /// Reads a size, which is meant a second.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        parse_size(text).map(Self)
+    }
+}
+
+impl Settable for Limit {
+    fn from_toml(value: &Value) -> Result<Self, String> {
+        match value {
+            Value::Integer(bytes) => u64::try_from(*bytes)
+                .map(Self)
+                .map_err(|_| "a limit is not below 0".to_owned()),
+            Value::String(text) => Self::parse(text),
+            _ => Err("neither a size nor a number of bytes".to_owned()),
+        }
+    }
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        Self::parse(text)
+    }
+
+    fn to_toml(&self) -> Option<Value> {
+        // Beyond what TOML can hold there is no network either.
+        Some(Value::Integer(i64::try_from(self.0).unwrap_or(i64::MAX)))
+    }
+}
+
+/// How many circuits one channel may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Circuits(u8);
+
+impl Circuits {
+    /// What serves most.
+    pub(crate) const USUAL: Self = Self(4);
+    /// Beyond it a client takes from others what it does not gain.
+    const MAX: u8 = 8;
+
+    /// Returns their number.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "the way to the network takes it")
+    )]
+    pub(crate) const fn count(self) -> u8 {
+        self.0
+    }
+
+    /// Reads a number.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        let count = text
+            .parse()
+            .ok()
+            .filter(|count| (1..=Self::MAX).contains(count));
+        count
+            .map(Self)
+            .ok_or_else(|| format!("not a whole number from 1 to {}", Self::MAX))
+    }
+}
+
+impl Settable for Circuits {
+    fn from_toml(value: &Value) -> Result<Self, String> {
+        let number = value.as_integer().unwrap_or_default();
+        Self::parse(&number.to_string())
+    }
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        Self::parse(text)
+    }
+
+    fn to_toml(&self) -> Option<Value> {
+        Some(Value::Integer(self.0.into()))
+    }
+}
+
+/// How a line of the log is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// One object a line.
+    Json,
+}
+
+impl Settable for LogFormat {
+    fn from_toml(value: &Value) -> Result<Self, String> {
+        let text = value.as_str().ok_or_else(|| "not a text".to_owned())?;
+        Self::from_text(text)
+    }
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        Self::from_str(text, false).map_err(|_| format!("`{text}` is neither text nor json"))
+    }
+
+    fn to_toml(&self) -> Option<Value> {
+        let name = match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        };
+        Some(Value::String(name.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ways_are_named_and_one_tor_is_enough() {
+        let read = |text| Ways::parse(text);
+        assert_eq!(read("tor").unwrap(), Ways::only(Way::Tor));
+        let both = read("system-tor, tcp").unwrap();
+        assert_eq!(both.as_slice(), [Way::SystemTor, Way::Tcp]);
+        assert_eq!(both.to_string(), "system-tor,tcp");
+        for wrong in ["", "TOR", "tor,", "tor,tor", "tor,system-tor", "i2p"] {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn limits_are_sizes_a_second_and_0_is_none() {
+        assert_eq!(
+            Limit::parse("2MiB").unwrap().bytes_per_second(),
+            Some(2 << 20)
+        );
+        assert_eq!(Limit::parse("0").unwrap(), Limit::NONE);
+        assert_eq!(Limit::NONE.bytes_per_second(), None);
+        assert!(Limit::from_toml(&Value::Integer(-1)).is_err());
+        let limit = Limit::parse("3KB").unwrap();
+        assert_eq!(Limit::from_toml(&limit.to_toml().unwrap()), Ok(limit));
+    }
+
+    #[test]
+    fn circuits_are_1_to_8() {
+        assert_eq!(Circuits::parse("8").unwrap().count(), 8);
+        for wrong in ["0", "9", "-1", "many", ""] {
+            assert!(Circuits::parse(wrong).is_err(), "{wrong}");
+        }
+        assert!(Circuits::from_toml(&Value::Boolean(true)).is_err());
+    }
+}
