@@ -3,7 +3,9 @@
 //! [`service`] is what a provider does for a client, as a trait of owned messages; [`in_process`] carries it to a provider in the same
 //! process, [`transport`] is what carries it over a network. Neither side knows which one it has.
 
+pub mod backoff;
 pub mod connect;
 pub mod in_process;
+pub mod rate;
 pub mod service;
 pub mod transport;
