@@ -47,6 +47,7 @@ use crate::{
     error::ClientError,
     local_stat::LocalStat,
     node_state::{CandidateRow, SeenRow},
+    outstanding::Outstanding,
     progress::{Control, Event, Phase},
     random,
     recover::layouts,
@@ -410,8 +411,19 @@ impl Engine {
             },
         )?;
         let (request, ahead) = candidate.request();
-        for node in ahead {
-            first.call(first.session.put_node(Bytes::copy_from_slice(node)))?;
+        let mut ahead = ahead.into_iter();
+        let mut calls = Outstanding::new(first.session.appetite().calls);
+        loop {
+            while !calls.is_full()
+                && let Some(node) = ahead.next()
+            {
+                let node = Bytes::copy_from_slice(node);
+                calls.start((), first.session.put_node(node));
+            }
+            let Some(((), answer)) = calls.next() else {
+                break;
+            };
+            answer.map_err(|source| first.failed(source))?;
         }
         let request = Bytes::from(request.encode());
         let sent = sent + request.len() as u64;

@@ -23,7 +23,7 @@ use crate::{
     progress::{Control, Event, Phase},
 };
 
-/// How many bytes of packs are read at a time.
+/// How many bytes of packs are read at a time, at least.
 const READ_BYTES: u64 = 4 * 1024 * 1024;
 /// How many chunks are read ahead.
 const AHEAD: usize = 4;
@@ -145,6 +145,7 @@ pub fn dump(
 /// Reads and opens chunks in order, until there are no more or nobody takes them.
 fn read(chunks: &[ChunkAt], fetch: &Fetch<'_>, sender: &Sender<Result<Vec<u8>, FetchError>>) {
     let mut opener = Opener::new(fetch);
+    let at_once = READ_BYTES.max(fetch.bytes_ahead());
     let mut rest = chunks;
     while !rest.is_empty() {
         let mut bytes = 0;
@@ -153,7 +154,7 @@ fn read(chunks: &[ChunkAt], fetch: &Fetch<'_>, sender: &Sender<Result<Vec<u8>, F
             .take_while(|chunk| {
                 let is_first = bytes == 0;
                 bytes += chunk.frame_length();
-                is_first || bytes <= READ_BYTES
+                is_first || bytes <= at_once
             })
             .count();
         let (now, later) = rest.split_at(count.max(1));

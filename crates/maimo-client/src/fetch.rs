@@ -219,6 +219,15 @@ impl<'k> Fetch<'k> {
         self.received.load(Ordering::Relaxed)
     }
 
+    /// Returns how many bytes are to be asked for at a time over a network; 0 where there is none.
+    pub(crate) fn bytes_ahead(&self) -> u64 {
+        let channels = self.channels.iter();
+        let appetites = channels.map(|channel| channel.session.appetite());
+        let remote = appetites.filter(|appetite| appetite.is_remote);
+        let ahead = remote.map(|appetite| appetite.calls as u64 * appetite.bytes_per_call);
+        ahead.max().unwrap_or(0)
+    }
+
     fn header(&self, channel: usize, number: PackNumber) -> Option<[u8; HEADER_BYTES]> {
         let headers = self.headers.lock().unwrap_or_else(PoisonError::into_inner);
         headers.get(&(channel, number)).copied()

@@ -22,6 +22,7 @@ pub mod keys;
 mod known_tree;
 pub mod local_stat;
 mod node_state;
+mod outstanding;
 pub mod pipeline;
 pub mod possession;
 pub mod progress;

@@ -19,7 +19,10 @@ use maimo_core::{
 use maimo_net::service::{READ_BYTES_MAX, Read, ServiceError, Session};
 use rand_core::CryptoRng;
 
-use crate::progress::{Cancelled, Control, Event};
+use crate::{
+    outstanding::{Outstanding, cut},
+    progress::{Cancelled, Control, Event},
+};
 
 /// A question about a whole pack whose answer is known: asked once.
 #[derive(Clone, PartialEq, Eq)]
@@ -96,39 +99,63 @@ pub fn prove(
             bytes: done,
         });
     };
+    let appetite = session.appetite();
     let mut by_slices: Vec<(ObjectRef, LiveMap)> = Vec::new();
-    for (pack, map) in wanted {
-        control.check()?;
-        let token = tokens.remove(pack);
-        let is_proven = match token {
-            Some(token) => is_answered(session, &token)?,
-            None => false,
+    let mut asked = wanted.iter();
+    let mut calls = Outstanding::new(appetite.calls);
+    loop {
+        while !calls.is_full()
+            && let Some((pack, map)) = asked.next()
+        {
+            control.check()?;
+            match tokens.remove(pack).as_ref().and_then(question) {
+                Some((request, expected)) => {
+                    calls.start((*pack, map, expected), session.digest(request));
+                }
+                None => by_slices.push((*pack, map.clone())),
+            }
+        }
+        let Some(((pack, map, expected), answer)) = calls.next() else {
+            break;
         };
-        if is_proven {
-            tell(map.live_bytes(pack.length));
-        } else {
-            by_slices.push((*pack, map.clone()));
+        match answer {
+            Ok(digest) if digest == expected => tell(map.live_bytes(pack.length)),
+            // What is not held whole any more, or answered wrong, settles nothing.
+            Ok(_) | Err(ServiceError::NotHeld { .. } | ServiceError::Damaged { .. }) => {
+                by_slices.push((pack, map.clone()));
+            }
+            Err(error) => return Err(error.into()),
         }
     }
     let mut unproven = Unproven::default();
-    let mut batch: Vec<Read> = Vec::new();
-    let mut bytes = 0;
-    for (pack, groups) in by_slices {
-        let more = groups.live_bytes(pack.length);
-        if !batch.is_empty() && (bytes + more > READ_BYTES_MAX / 4 || batch.len() >= 256) {
+    let bytes_max = (READ_BYTES_MAX / 4).min(appetite.bytes_per_call);
+    let parts = by_slices.into_iter().flat_map(|(pack, groups)| {
+        let parts = cut(&groups, bytes_max).into_iter();
+        parts.map(move |groups| Read { pack, groups })
+    });
+    let mut parts = parts.peekable();
+    let mut calls = Outstanding::new(appetite.calls);
+    loop {
+        while !calls.is_full() && parts.peek().is_some() {
             control.check()?;
-            read_back(session, core::mem::take(&mut batch), &mut unproven)?;
-            tell(bytes);
-            bytes = 0;
+            let mut batch: Vec<Read> = Vec::new();
+            let mut bytes = 0;
+            while let Some(read) = parts.next_if(|read| {
+                let more = read.groups.live_bytes(read.pack.length);
+                batch.is_empty() || (bytes + more <= bytes_max && batch.len() < 256)
+            }) {
+                bytes += read.groups.live_bytes(read.pack.length);
+                batch.push(read);
+            }
+            let reply = session.read(batch.clone());
+            calls.start((batch, bytes), reply);
         }
-        bytes += more;
-        batch.push(Read { pack, groups });
-    }
-    if !batch.is_empty() {
-        read_back(session, batch, &mut unproven)?;
+        let Some(((batch, bytes), answer)) = calls.next() else {
+            return Ok(unproven);
+        };
+        settle(session, batch, answer, &mut unproven)?;
         tell(bytes);
     }
-    Ok(unproven)
 }
 
 /// Has a provider prove that it holds objects whose sealed bytes are here: one digest over all of them under a fresh key.
@@ -170,44 +197,46 @@ fn full(pack: &ObjectRef) -> LiveMap {
     LiveMap::full(u32::try_from(groups).unwrap_or(PACK_GROUPS_MAX))
 }
 
-/// Asks a token. What is not held whole any more, or answered wrong, settles nothing.
-fn is_answered(session: &dyn Session, token: &Token) -> Result<bool, ServiceError> {
+/// Makes a token's question, with the answer that proves.
+fn question(token: &Token) -> Option<(Bytes, [u8; 32])> {
     let ranges = vec![(token.pack, full(&token.pack))];
-    let Ok(request) = DigestRequest::new(token.key, ranges) else {
-        return Ok(false);
-    };
-    match block_on(session.digest(Bytes::from(request.encode()))) {
-        Ok(digest) => Ok(digest == token.digest),
-        Err(ServiceError::NotHeld { .. } | ServiceError::Damaged { .. }) => Ok(false),
-        Err(error) => Err(error),
-    }
+    let request = DigestRequest::new(token.key, ranges).ok()?;
+    Some((Bytes::from(request.encode()), token.digest))
 }
 
-/// Reads groups back, all in one request; where the provider refuses that, pack by pack, to tell which is lost.
-fn read_back(
+/// Takes what was read back; where the provider refused it as a whole, asks pack by pack, to tell which is lost.
+fn settle(
     session: &dyn Session,
     reads: Vec<Read>,
+    answer: Result<Vec<Bytes>, ServiceError>,
     unproven: &mut Unproven,
 ) -> Result<(), ServiceError> {
-    match block_on(session.read(reads.clone())) {
+    let mut lack = |read: Read| {
+        let lacking = match unproven.packs.get(&read.pack) {
+            Some(others) => others.union(&read.groups),
+            None => read.groups,
+        };
+        unproven.packs.insert(read.pack, lacking);
+    };
+    match answer {
         Ok(slices) => {
-            for (n, read) in reads.iter().enumerate() {
+            for (n, read) in reads.into_iter().enumerate() {
                 let slice = slices.get(n).map_or(&[][..], |slice| &slice[..]);
-                if !is_right(slice, read) {
-                    unproven.packs.insert(read.pack, read.groups.clone());
+                if !is_right(slice, &read) {
+                    lack(read);
                 }
             }
             Ok(())
         }
         Err(ServiceError::NotHeld { .. } | ServiceError::Damaged { .. }) if reads.len() > 1 => {
             for read in reads {
-                read_back(session, vec![read], unproven)?;
+                let answer = block_on(session.read(vec![read.clone()]));
+                settle(session, vec![read], answer, unproven)?;
             }
             Ok(())
         }
         Err(ServiceError::NotHeld { .. } | ServiceError::Damaged { .. }) => {
-            let lost = reads.into_iter().map(|read| (read.pack, read.groups));
-            unproven.packs.extend(lost);
+            reads.into_iter().for_each(lack);
             Ok(())
         }
         Err(error) => Err(error),

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_executor::block_on;
 use maimo_core::{
-    custody::PackClass,
     id::ChannelId,
     identity::AuthPublicKey,
     live_map::LiveMap,
@@ -13,15 +12,21 @@ use maimo_core::{
     units::groups,
     verify::{Selection, decode_slice},
 };
-use maimo_net::service::{
-    PUT_BYTES, Put, READ_BYTES_MAX, READ_PACKS_MAX, Read, Reply, ServiceError, Session,
-};
+use maimo_net::service::{READ_BYTES_MAX, READ_PACKS_MAX, Read, Reply, ServiceError, Session};
 use maimo_vault::{
     keys::ChannelKeys,
     pack::{PackKeys, PackKind},
 };
 
-use crate::{error::ClientError, keys::EPOCH};
+use crate::{
+    error::ClientError,
+    keys::EPOCH,
+    outstanding::{Outstanding, cut},
+};
+
+mod upload;
+
+pub(crate) use upload::{Upload, Uploads};
 
 /// A channel whose provider answers. Shared between threads.
 pub struct OpenChannel {
@@ -70,44 +75,55 @@ impl OpenChannel {
         PackKeys::new(&self.keys, EPOCH, kind)
     }
 
-    /// Sends a pack, as far as it is not there yet: held when this returns.
+    /// Sends a pack that was just sealed: held when this returns.
     ///
     /// # Errors
     ///
-    /// Whatever the provider refuses; a cap that is exceeded shows before the first byte has left.
+    /// Whatever the provider refuses; a cap that is exceeded shows with the first range.
     pub fn upload(
         &self,
         kind: PackKind,
         pack: ObjectRef,
         bytes: &Bytes,
     ) -> Result<(), ClientError> {
-        let class = match kind {
-            PackKind::Data => PackClass::Data,
-            PackKind::Vital => PackClass::Vital,
-        };
-        let put = |offset: u64| {
-            let start = usize::try_from(offset)
-                .unwrap_or(usize::MAX)
-                .min(bytes.len());
-            let end = start.saturating_add(PUT_LENGTH).min(bytes.len());
-            self.call(self.session.put(Put {
-                pack,
-                class,
-                offset,
-                bytes: bytes.slice(start..end),
-            }))
-        };
-        let mut missing = put(0)?.missing;
-        // Each range sent takes one off the list; a provider that asks for one again and again is not waited for.
-        let mut left = 2 * pack.length.div_ceil(PUT_BYTES);
-        while let Some(next) = missing.first().copied() {
-            if left == 0 || next >= pack.length || !next.is_multiple_of(PUT_BYTES) {
-                return Err(self.wrong("the list of a pack's missing ranges"));
-            }
-            left -= 1;
-            missing = put(next)?.missing;
-        }
+        let mut uploads = Uploads::new(self);
+        uploads.add(Upload::of_new(kind, pack), bytes.clone());
+        while uploads.drive()?.is_some() {}
         Ok(())
+    }
+
+    /// Reads parts of packs, in requests as large and as many at a time as the session likes. Returns one slice for each, as it came.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::Provider`] for whatever it refuses; an answer of another length.
+    pub(crate) fn read_each(&self, reads: &[Read]) -> Result<Vec<Bytes>, ClientError> {
+        let appetite = self.session.appetite();
+        let mut slices = vec![Bytes::new(); reads.len()];
+        let mut next = 0;
+        let mut calls = Outstanding::new(appetite.calls);
+        loop {
+            while !calls.is_full() && next < reads.len() {
+                let mut bytes = 0;
+                let fits = |read: &&Read| {
+                    bytes += read.groups.live_bytes(read.pack.length);
+                    bytes <= appetite.bytes_per_call.min(READ_BYTES_MAX)
+                };
+                let rest = reads[next..].iter().take(READ_PACKS_MAX);
+                let count = rest.take_while(fits).count().max(1);
+                let some = &reads[next..][..count];
+                calls.start(next, self.session.read(some.to_vec()));
+                next += count;
+            }
+            let Some((first, answer)) = calls.next() else {
+                return Ok(slices);
+            };
+            // What is missing of an answer stays empty, and is no slice.
+            let answer = answer.map_err(|source| self.failed(source))?;
+            for (place, slice) in slices[first..].iter_mut().zip(answer) {
+                *place = slice;
+            }
+        }
     }
 
     /// Fetches whole packs, verified, in the order asked for.
@@ -116,43 +132,37 @@ impl OpenChannel {
     ///
     /// [`ClientError::WrongBytes`] where what comes is not what was named.
     pub fn fetch_whole(&self, packs: &[ObjectRef]) -> Result<Vec<Vec<u8>>, ClientError> {
-        let mut fetched = Vec::with_capacity(packs.len());
-        let mut rest = packs;
-        while !rest.is_empty() {
-            let mut bytes = 0;
-            let fits = |pack: &&ObjectRef| {
-                bytes += pack.length;
-                bytes <= READ_BYTES_MAX
-            };
-            let count = rest.iter().take(READ_PACKS_MAX).take_while(fits).count();
-            let (now, later) = rest.split_at(count.max(1));
-            rest = later;
-            let whole = |pack: &ObjectRef| Read {
+        let bytes_max = self.session.appetite().bytes_per_call.min(READ_BYTES_MAX);
+        let mut reads = Vec::new();
+        for pack in packs {
+            let all = LiveMap::full(u32::try_from(groups(pack.length)).unwrap_or(u32::MAX));
+            let parts = cut(&all, bytes_max).into_iter();
+            reads.extend(parts.map(|groups| Read {
                 pack: *pack,
-                groups: LiveMap::full(u32::try_from(groups(pack.length)).unwrap_or(u32::MAX)),
-            };
-            let reads: Vec<Read> = now.iter().map(whole).collect();
-            let slices = self.call(self.session.read(reads.clone()))?;
-            if slices.len() != now.len() {
-                return Err(self.wrong("packs"));
-            }
-            for (read, slice) in reads.iter().zip(slices) {
-                let wrong = || self.wrong(format!("pack {}", read.pack.root));
-                let selection =
-                    Selection::of_map(read.pack.length, &read.groups).map_err(|_| wrong())?;
-                let extents = decode_slice(&slice, &read.pack, &selection).map_err(|_| wrong())?;
+                groups,
+            }));
+        }
+        let slices = self.read_each(&reads)?;
+        let mut parts = reads.iter().zip(slices).peekable();
+        let mut fetched = Vec::with_capacity(packs.len());
+        for pack in packs {
+            let mut whole = Vec::new();
+            while let Some((read, slice)) = parts.next_if(|_| (whole.len() as u64) < pack.length) {
+                let wrong = || self.wrong(format!("pack {}", pack.root));
+                let selection = Selection::of_map(pack.length, &read.groups);
+                let selection = selection.map_err(|_| wrong())?;
+                let extents = decode_slice(&slice, pack, &selection).map_err(|_| wrong())?;
                 let mut extents = extents.into_inner();
-                let extent = extents
-                    .pop()
-                    .filter(|_| extents.is_empty())
-                    .ok_or_else(wrong)?;
-                fetched.push(extent.bytes);
+                let extent = extents.pop().filter(|_| extents.is_empty());
+                let bytes = extent.ok_or_else(wrong)?.bytes;
+                if whole.is_empty() {
+                    whole = bytes;
+                } else {
+                    whole.extend_from_slice(&bytes);
+                }
             }
+            fetched.push(whole);
         }
         Ok(fetched)
     }
 }
-
-/// [`PUT_BYTES`] as an index.
-const PUT_LENGTH: usize = 1024 * 1024;
-const _: () = assert!(PUT_LENGTH as u64 == PUT_BYTES);

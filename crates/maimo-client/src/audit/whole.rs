@@ -1,12 +1,12 @@
 //! Reading everything back: every living group of every pack, as verified slices. No sample: what is not named here is there.
 
+use bytes::Bytes;
 use futures_executor::block_on;
 use maimo_core::{
     audit::Stratum,
     inventory::Entry,
     live_map::LiveMap,
     reference::ObjectRef,
-    units::GROUP_BYTES,
     verify::{Selection, inspect_slice},
 };
 use maimo_net::service::{Read, ServiceError};
@@ -15,6 +15,7 @@ use super::{AuditResult, Audited, ChannelAudit, StratumAudit, unanswered};
 use crate::{
     error::ClientError,
     fetch::halve,
+    outstanding::{Outstanding, cut},
     progress::{Control, Event, Phase},
 };
 
@@ -49,48 +50,62 @@ pub fn read_all(channel: &Audited<'_>, control: &Control) -> Result<ChannelAudit
             loss: super::LOSS,
             probability: 1.0,
         };
-        for entry in inventory.entries() {
-            for part in parts(entry.live()) {
+        let appetite = channel.session.appetite();
+        let bytes_max = REQUEST_BYTES.min(appetite.bytes_per_call);
+        let mut parts = inventory.entries().flat_map(|entry| {
+            let parts = cut(entry.live(), bytes_max).into_iter();
+            parts.map(|part| (*entry.pack(), part))
+        });
+        let mut calls = Outstanding::new(appetite.calls);
+        loop {
+            while !calls.is_full()
+                && let Some((pack, part)) = parts.next()
+            {
                 control.check()?;
-                let blocks = part.live_blocks(entry.pack().length);
-                let read = read_part(channel, entry.pack(), &part);
-                match read {
-                    Ok((failed, bytes)) => {
-                        outcome.bytes_received += bytes;
-                        tally.slices += blocks;
-                        tally.failed += failed;
-                        if failed > 0 {
-                            outcome.blame(AuditResult::Damaged, entry.pack());
-                        }
-                    }
-                    Err(ServiceError::NotHeld { .. }) => {
-                        tally.slices += blocks;
-                        tally.failed += blocks;
-                        outcome.blame(AuditResult::Missing, entry.pack());
-                    }
-                    Err(ServiceError::Damaged { .. }) => {
-                        // Where the provider itself finds the damage it gives nothing: how much is sound shows in smaller reads.
-                        tally.slices += blocks;
-                        tally.failed += failed_of(channel, entry.pack(), &part, &mut outcome);
-                        outcome.blame(AuditResult::Damaged, entry.pack());
-                    }
-                    Err(error) => {
-                        let (result, detail) = unanswered(channel, &error);
-                        outcome.result = result;
-                        outcome.detail = Some(detail);
-                        // No more is proven than was read.
-                        tally.probability =
-                            super::probability(tally.blocks_live, tally.slices, tally.loss);
-                        outcome.strata.push(tally);
-                        return Ok(outcome);
+                let groups = part.clone();
+                let reply = channel.session.read(vec![Read { pack, groups }]);
+                calls.start((pack, part), reply);
+            }
+            let Some(((pack, part), answer)) = calls.next() else {
+                break;
+            };
+            let blocks = part.live_blocks(pack.length);
+            match answer.map(|slices| inspect(&pack, &part, &slices)) {
+                Ok((failed, bytes)) => {
+                    outcome.bytes_received += bytes;
+                    tally.slices += blocks;
+                    tally.failed += failed;
+                    if failed > 0 {
+                        outcome.blame(AuditResult::Damaged, &pack);
                     }
                 }
-                done += part.live_bytes(entry.pack().length);
-                control.tell(Event::Done {
-                    files: 0,
-                    bytes: done,
-                });
+                Err(ServiceError::NotHeld { .. }) => {
+                    tally.slices += blocks;
+                    tally.failed += blocks;
+                    outcome.blame(AuditResult::Missing, &pack);
+                }
+                Err(ServiceError::Damaged { .. }) => {
+                    // Where the provider itself finds the damage it gives nothing: how much is sound shows in smaller reads.
+                    tally.slices += blocks;
+                    tally.failed += failed_of(channel, &pack, &part, &mut outcome);
+                    outcome.blame(AuditResult::Damaged, &pack);
+                }
+                Err(error) => {
+                    let (result, detail) = unanswered(channel, &error);
+                    outcome.result = result;
+                    outcome.detail = Some(detail);
+                    // No more is proven than was read.
+                    tally.probability =
+                        super::probability(tally.blocks_live, tally.slices, tally.loss);
+                    outcome.strata.push(tally);
+                    return Ok(outcome);
+                }
             }
+            done += part.live_bytes(pack.length);
+            control.tell(Event::Done {
+                files: 0,
+                bytes: done,
+            });
         }
         outcome.strata.push(tally);
     }
@@ -113,13 +128,18 @@ pub(super) fn read_part(
         groups: groups.clone(),
     }];
     let slices = block_on(channel.session.read(reads))?;
+    Ok(inspect(pack, groups, &slices))
+}
+
+/// Holds the answer to one read against its pack's root; returns how many blocks are not proven, and how many bytes came.
+fn inspect(pack: &ObjectRef, groups: &LiveMap, slices: &[Bytes]) -> (u64, u64) {
     let all = groups.live_blocks(pack.length);
     let Some(slice) = slices.first() else {
-        return Ok((all, 0));
+        return (all, 0);
     };
     let received = slice.len() as u64;
     let Ok(selection) = Selection::of_map(pack.length, groups) else {
-        return Ok((all, received));
+        return (all, received);
     };
     let failed = match inspect_slice(slice, pack, &selection) {
         // A leaf is a quarter of a block.
@@ -129,7 +149,7 @@ pub(super) fn read_part(
             .sum(),
         Err(_) => all,
     };
-    Ok((failed, received))
+    (failed, received)
 }
 
 /// Counts the blocks that are damaged among groups that the provider would not give together: in halves, down to single groups.
@@ -159,51 +179,4 @@ fn failed_of(
         }
     }
     failed
-}
-
-/// Cuts a live map into maps of at most [`REQUEST_BYTES`].
-fn parts(live: &LiveMap) -> Vec<LiveMap> {
-    let groups_max = u32::try_from(REQUEST_BYTES / GROUP_BYTES).unwrap_or(u32::MAX);
-    let mut parts = Vec::new();
-    let mut open = Vec::new();
-    let mut count = 0;
-    for run in live.runs() {
-        let mut start = run.start;
-        while start < run.end {
-            let end = run.end.min(start + (groups_max - count));
-            open.push(start..end);
-            count += end - start;
-            start = end;
-            if count == groups_max {
-                parts.extend(LiveMap::from_runs(
-                    live.groups(),
-                    core::mem::take(&mut open),
-                ));
-                count = 0;
-            }
-        }
-    }
-    if !open.is_empty() {
-        parts.extend(LiveMap::from_runs(live.groups(), open));
-    }
-    parts
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn parts_are_bounded_and_make_up_the_whole() {
-        let live = LiveMap::from_runs(4096, [3..700, 800..801, 900..4096]).unwrap();
-        let parts = parts(&live);
-        assert!(parts.len() > 6);
-        let mut whole = LiveMap::from_runs(4096, []).unwrap();
-        for part in &parts {
-            assert!(u64::from(part.count()) * GROUP_BYTES <= REQUEST_BYTES);
-            assert!(!whole.intersects(part));
-            whole = whole.union(part);
-        }
-        assert_eq!(whole, live);
-    }
 }

@@ -13,8 +13,12 @@ use maimo_vault::{
 };
 
 use crate::{
-    engine::Engine, error::ClientError, journal_cache::JournalCache, node_state::NodeState, random,
-    session::OpenChannel,
+    engine::Engine,
+    error::ClientError,
+    journal_cache::JournalCache,
+    node_state::NodeState,
+    random,
+    session::{OpenChannel, Upload, Uploads},
 };
 
 /// Seals into memory; [`Self::send`] lets it leave. For the little that a commit seals itself: segments, a spilled tail, dictionaries.
@@ -25,7 +29,7 @@ pub(crate) struct Sealer<'e> {
     /// What a spill may take up again.
     recalled: BTreeMap<PackNumber, Vec<Batch>>,
     /// Sealed and not sent yet.
-    waiting: Vec<(Arc<OpenChannel>, PackKind, ObjectRef, Bytes)>,
+    waiting: Vec<(ChannelId, PackKind, ObjectRef, Bytes)>,
     /// The layouts of the data packs sealed.
     pub(crate) layouts: Vec<PackLayout>,
     /// Where vital packs are, by channel.
@@ -61,12 +65,17 @@ impl<'e> Sealer<'e> {
         }
         self.node.fix_names()?;
         let first = self.channels.first().map(|channel| channel.id);
-        for (channel, kind, reference, bytes) in core::mem::take(&mut self.waiting) {
-            if kind == PackKind::Vital && Some(channel.id) == first {
-                self.journal.put(&reference, &bytes)?;
+        let waiting = core::mem::take(&mut self.waiting);
+        for channel in &self.channels {
+            let mut uploads = Uploads::new(channel);
+            for (_, kind, reference, bytes) in waiting.iter().filter(|(to, ..)| *to == channel.id) {
+                if *kind == PackKind::Vital && Some(channel.id) == first {
+                    self.journal.put(reference, bytes)?;
+                }
+                uploads.add(Upload::of_new(*kind, *reference), bytes.clone());
+                self.sent += reference.length;
             }
-            channel.upload(kind, reference, &bytes)?;
-            self.sent += reference.length;
+            while uploads.drive()?.is_some() {}
         }
         Ok(())
     }
@@ -88,9 +97,8 @@ impl Sealing for Sealer<'_> {
                     vital.insert(builder.number(), pack.reference);
                 }
             }
-            let channel = Arc::clone(channel);
             let bytes = Bytes::from(pack.bytes);
-            self.waiting.push((channel, kind, pack.reference, bytes));
+            self.waiting.push((channel.id, kind, pack.reference, bytes));
         }
         references
     }

@@ -20,6 +20,7 @@ use maimo_net::service::{READ_BYTES_MAX, READ_PACKS_MAX, Read, ServiceError};
 use maimo_vault::{name::PackNumber, pack::HEADER_BYTES};
 
 use super::{Fetch, FetchError, Fetched, PackAt, groups::Lost, locate::Place};
+use crate::outstanding::{Outstanding, cut};
 
 /// How often a busy provider is asked again before it counts as away.
 const BUSY_TRIES: u32 = 5;
@@ -160,27 +161,53 @@ impl Fetch<'_> {
         asks.collect()
     }
 
-    /// Asks one channel, in as few requests as the limits allow. Returns what is wrong with packs that did not come right.
+    /// Asks one channel, in requests as large and as many at a time as it likes. Returns what is wrong with packs that did not come right.
     fn ask_all(
         &self,
         channel: usize,
         asks: Vec<Ask>,
         fetched: &mut Fetched,
     ) -> Result<BTreeMap<PackNumber, Failed>, ServiceError> {
+        let session = &self.channels[channel].session;
+        let appetite = session.appetite();
+        let bytes_max = appetite.bytes_per_call.min(READ_BYTES_MAX);
+        let pieces = asks.into_iter().flat_map(|ask| {
+            let maps = cut(&ask.groups, bytes_max).into_iter();
+            maps.map(move |groups| Ask {
+                pack: Arc::clone(&ask.pack),
+                object: ask.object,
+                groups,
+            })
+        });
+        let mut pieces = pieces.peekable();
         let mut failed = BTreeMap::new();
-        let mut asks = asks.into_iter().peekable();
-        while asks.peek().is_some() {
-            let mut request = Vec::new();
-            let mut bytes = 0;
-            while let Some(ask) = asks.next_if(|ask| {
-                let more = ask.groups.live_bytes(ask.object.length);
-                request.is_empty()
-                    || (request.len() < READ_PACKS_MAX && bytes + more <= READ_BYTES_MAX)
-            }) {
-                bytes += ask.groups.live_bytes(ask.object.length);
-                request.push(ask);
+        let mut calls = Outstanding::new(appetite.calls);
+        loop {
+            while !calls.is_full() && pieces.peek().is_some() {
+                let mut request = Vec::new();
+                let mut bytes = 0;
+                while let Some(ask) = pieces.next_if(|ask| {
+                    let more = ask.groups.live_bytes(ask.object.length);
+                    request.is_empty()
+                        || (request.len() < READ_PACKS_MAX && bytes + more <= bytes_max)
+                }) {
+                    bytes += ask.groups.live_bytes(ask.object.length);
+                    request.push(ask);
+                }
+                let reply = session.read(reads(&request));
+                calls.start(request, reply);
             }
-            self.ask(channel, &request, fetched, &mut failed)?;
+            let Some((request, answer)) = calls.next() else {
+                break;
+            };
+            let answer = match answer {
+                Err(ServiceError::Busy(pause)) => {
+                    thread::sleep(pause.min(BUSY_PAUSE_MAX));
+                    self.call(channel, &request)
+                }
+                answer => answer,
+            };
+            self.settle(channel, &request, answer, fetched, &mut failed)?;
         }
         Ok(failed)
     }
@@ -193,7 +220,20 @@ impl Fetch<'_> {
         fetched: &mut Fetched,
         failed: &mut BTreeMap<PackNumber, Failed>,
     ) -> Result<(), ServiceError> {
-        match self.call(channel, request) {
+        let answer = self.call(channel, request);
+        self.settle(channel, request, answer, fetched, failed)
+    }
+
+    /// Takes a request's answer.
+    fn settle(
+        &self,
+        channel: usize,
+        request: &[Ask],
+        answer: Result<Vec<Bytes>, ServiceError>,
+        fetched: &mut Fetched,
+        failed: &mut BTreeMap<PackNumber, Failed>,
+    ) -> Result<(), ServiceError> {
+        match answer.and_then(|slices| whole(request, slices)) {
             Ok(slices) => {
                 for (ask, slice) in request.iter().zip(slices) {
                     if let Err(error) = self.take(channel, ask, &slice, fetched) {
@@ -221,23 +261,10 @@ impl Fetch<'_> {
     }
 
     fn call(&self, channel: usize, request: &[Ask]) -> Result<Vec<Bytes>, ServiceError> {
-        let reads = || {
-            let read = |ask: &Ask| Read {
-                pack: ask.object,
-                groups: ask.groups.clone(),
-            };
-            request.iter().map(read).collect::<Vec<_>>()
-        };
         let session = &self.channels[channel].session;
         for _ in 0..BUSY_TRIES {
-            match block_on(session.read(reads())) {
+            match block_on(session.read(reads(request))) {
                 Err(ServiceError::Busy(pause)) => thread::sleep(pause.min(BUSY_PAUSE_MAX)),
-                Ok(slices) if slices.len() != request.len() => {
-                    return Err(ServiceError::Damaged {
-                        what: "an answer",
-                        detail: format!("{} slices for {} packs", slices.len(), request.len()),
-                    });
-                }
                 other => return other,
             }
         }
@@ -295,6 +322,25 @@ impl Fetch<'_> {
             }
         }
     }
+}
+
+fn reads(request: &[Ask]) -> Vec<Read> {
+    let read = |ask: &Ask| Read {
+        pack: ask.object,
+        groups: ask.groups.clone(),
+    };
+    request.iter().map(read).collect()
+}
+
+/// Refuses an answer that has not one slice for each pack asked for.
+fn whole(request: &[Ask], slices: Vec<Bytes>) -> Result<Vec<Bytes>, ServiceError> {
+    if slices.len() == request.len() {
+        return Ok(slices);
+    }
+    Err(ServiceError::Damaged {
+        what: "an answer",
+        detail: format!("{} slices for {} packs", slices.len(), request.len()),
+    })
 }
 
 /// Returns whether there is no use in asking this provider for anything else now.

@@ -16,7 +16,8 @@ use maimo_core::{
     verify::{Outboard, Selection, encode_slice_as_is},
 };
 use maimo_net::service::{
-    ChannelStatus, Put, PutReply, Read, Reply, ServiceError, Session, ShownHead, WhichHead,
+    Appetite, ChannelStatus, Put, PutReply, Read, Reply, ServiceError, Session, ShownHead,
+    WhichHead,
 };
 use maimo_vault::{
     compress::{Compressor, Level},
@@ -43,6 +44,13 @@ pub(crate) struct FakeProvider {
     outboards: Mutex<HashMap<RootHash, Vec<u8>>>,
     pub(crate) is_away: AtomicBool,
     pub(crate) requests: AtomicU64,
+    /// Whether it is at the other end of a network.
+    pub(crate) is_remote: AtomicBool,
+    outstanding: AtomicU64,
+    /// The most requests that were under way at a time.
+    pub(crate) peak: AtomicU64,
+    /// The most bytes of slices that one answer had.
+    pub(crate) largest: AtomicU64,
 }
 
 impl FakeProvider {
@@ -79,8 +87,23 @@ impl Session for FakeProvider {
             });
             slices.collect()
         };
-        let answer = answer();
-        Box::pin(async move { answer })
+        let answer: Result<Vec<Bytes>, ServiceError> = answer();
+        let outstanding = self.outstanding.fetch_add(1, Ordering::Relaxed) + 1;
+        self.peak.fetch_max(outstanding, Ordering::Relaxed);
+        let bytes = answer.iter().flatten().map(|slice| slice.len() as u64);
+        self.largest.fetch_max(bytes.sum(), Ordering::Relaxed);
+        Box::pin(async move {
+            self.outstanding.fetch_sub(1, Ordering::Relaxed);
+            answer
+        })
+    }
+
+    fn appetite(&self) -> Appetite {
+        if self.is_remote.load(Ordering::Relaxed) {
+            Appetite::NETWORK
+        } else {
+            Appetite::LOCAL
+        }
     }
 
     fn status(&self) -> Reply<'_, ChannelStatus> {

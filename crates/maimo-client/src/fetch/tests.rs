@@ -48,6 +48,26 @@ fn a_file_of_many_packs_comes_back_in_one_request() {
 }
 
 #[test]
+fn over_a_network_one_large_pack_is_asked_for_in_many_calls_at_a_time() {
+    let mut store = FakeStore::new(2, 16 << 20);
+    let bytes = random(1, 10_000_000);
+    // Chunks that lie across the ends of calls.
+    let content = store.put(&bytes, 700_001);
+    store.seal();
+    let provider = &store.channels[0].2;
+    provider.is_remote.store(true, Ordering::Relaxed);
+    assert_eq!(read(&store, &content).unwrap(), bytes);
+    assert!(requests(&store, 0) >= 10);
+    assert!(provider.peak.load(Ordering::Relaxed) >= 10);
+    assert!(provider.largest.load(Ordering::Relaxed) < 1_100_000);
+    // What one call gives wrong is asked of the next channel.
+    let object = store.object(&content, 0);
+    provider.damage(&object, 5_000_000);
+    assert_eq!(read(&store, &content).unwrap(), bytes);
+    assert_eq!(requests(&store, 1), 1);
+}
+
+#[test]
 fn a_small_file_costs_its_groups_and_the_header_alone() {
     let mut store = FakeStore::new(1, 1 << 20);
     let before = store.put(&random(1, 300_000), 300_000);

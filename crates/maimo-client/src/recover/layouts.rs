@@ -89,10 +89,7 @@ fn fetch(
         .into_iter()
         .map(|(pack, groups)| Read { pack, groups })
         .collect();
-    let slices = channel.call(channel.session.read(reads.clone()))?;
-    if slices.len() != reads.len() {
-        return Err(short(channel));
-    }
+    let slices = channel.read_each(&reads)?;
     let decode = |(read, slice): (&Read, bytes::Bytes)| {
         let wrong = || channel.wrong(format!("pack {}", read.pack.root));
         let selection = Selection::of_map(read.pack.length, &read.groups).map_err(|_| wrong())?;

@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// How many sealed bytes one batch or part reads.
-const SEALED_BYTES: u64 = 4 * 1024 * 1024;
+pub(super) const SEALED_BYTES: u64 = 4 * 1024 * 1024;
 /// How many bytes one batch or part writes.
 pub(super) const PLAIN_BYTES: u64 = 8 * 1024 * 1024;
 /// How many chunks: in the worst case each is a run of groups of its own, of which a request may have 1,024 a pack.

@@ -11,6 +11,7 @@ use maimo_vault::journal::metadata::Metadata;
 use super::{
     Failure, Outcome,
     large::Large,
+    plan::SEALED_BYTES,
     target::Folder,
     write::{Partial, There, look},
 };
@@ -67,7 +68,10 @@ impl<'a, 'k> Workers<'a, 'k> {
         scope: &'s Scope<'s, '_>,
     ) -> (Sender<Work>, Vec<ScopedJoinHandle<'s, ()>>) {
         let cores = thread::available_parallelism().map_or(1, usize::from);
-        let count = (cores + 1).clamp(THREADS_MIN, THREADS_MAX);
+        // Enough to have as much asked for as the ways to the providers like, while others open and write.
+        let asking = self.fetch.bytes_ahead().div_ceil(SEALED_BYTES) + 2;
+        let asking = usize::try_from(asking).unwrap_or(THREADS_MAX);
+        let count = asking.max(cores + 1).clamp(THREADS_MIN, THREADS_MAX);
         let (sender, receiver) = bounded(2);
         let threads = (0..count).map(|_| {
             let receiver = receiver.clone();

@@ -1,4 +1,4 @@
-//! The threads that seal packs and send them, at most two packs at a time.
+//! The threads that seal packs and send them, at most two packs at a time, three over a network.
 
 use std::{
     collections::BTreeMap,
@@ -28,7 +28,11 @@ pub(super) struct Workers {
     in_flight: usize,
 }
 
+/// How many packs are sealed or under way at a time.
 const THREADS: usize = 2;
+/// The same over a network: while one is sealed, two are under way, so that no circuit waits at the end of a pack. With the pack that is filled
+/// they take 64 MiB.
+const THREADS_REMOTE: usize = 3;
 
 impl Workers {
     pub(super) fn start(
@@ -39,7 +43,13 @@ impl Workers {
         // No room to wait in: a builder that is handed over is taken, or its maker waits.
         let (builders, queue) = bounded::<PackBuilder>(0);
         let (done, results) = unbounded();
-        let threads = (0..THREADS).map(|_| {
+        let is_remote = |channel: &Arc<OpenChannel>| channel.session.appetite().is_remote;
+        let count = if channels.iter().any(is_remote) {
+            THREADS_REMOTE
+        } else {
+            THREADS
+        };
+        let threads = (0..count).map(|_| {
             let (queue, done) = (queue.clone(), done.clone());
             let (channels, spool) = (channels.to_vec(), Arc::clone(spool));
             thread::spawn(move || {
