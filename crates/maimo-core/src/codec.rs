@@ -6,6 +6,8 @@
 
 use thiserror::Error;
 
+mod report;
+
 /// Why bytes are not the object they claim to be.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]

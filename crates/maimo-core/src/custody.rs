@@ -30,6 +30,7 @@ pub mod admit;
 pub mod charge;
 pub mod commits;
 pub mod held;
+mod report;
 pub mod sweep;
 pub mod terms;
 pub mod upload;

@@ -1,7 +1,7 @@
 //! How bytes move between a client and a provider. Knows messages, not meanings.
 //!
 //! [`service`] is what a provider does for a client, as a trait of owned messages; [`in_process`] carries it to a provider in the same
-//! process, [`transport`] is what carries it over a network. Neither side knows which one it has.
+//! process, [`transport`] is what carries it over a network, [`wire`] the bytes it is there. Neither side knows which one it has.
 
 pub mod backoff;
 pub mod connect;
@@ -9,3 +9,4 @@ pub mod in_process;
 pub mod rate;
 pub mod service;
 pub mod transport;
+pub mod wire;

@@ -4,7 +4,13 @@
 //! is *waiting*. Nodes, commits and heads lie in the provider's log, not in files of their own, and count [`LOG_CHARGE_MIN`]
 //! at least: see `docs/decisions/0001-log-objects-charge.md`.
 
-use crate::{clock::Timestamp, inventory::charge, live_map::LiveMap, reference::ObjectRef};
+use crate::{
+    clock::Timestamp,
+    codec::{ParseError, Put, Reader},
+    inventory::charge,
+    live_map::LiveMap,
+    reference::ObjectRef,
+};
 
 use super::{HeadRow, HeldPack, Hold, NodeRow, Terms, Upload, terms::ENDLESS};
 
@@ -52,6 +58,26 @@ impl Totals {
     pub const fn charged(&self, terms: &Terms) -> u64 {
         self.live
             .saturating_add(self.waiting().saturating_sub(terms.reserve))
+    }
+
+    /// How many bytes [`Self::encode`] takes.
+    pub const LENGTH: usize = 24;
+
+    /// Appends the three sums.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        out.put_u64(self.live);
+        out.put_u64(self.held);
+        out.put_u64(self.reserved);
+    }
+
+    /// Reads what [`Self::encode`] wrote.
+    pub fn parse(reader: &mut Reader<'_>) -> Result<Self, ParseError> {
+        const WHAT: &str = "totals";
+        Ok(Self {
+            live: reader.u64(WHAT)?,
+            held: reader.u64(WHAT)?,
+            reserved: reader.u64(WHAT)?,
+        })
     }
 
     /// Adds up the rows: what the running totals must be at any time.

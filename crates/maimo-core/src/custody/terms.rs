@@ -6,6 +6,7 @@ use thiserror::Error;
 
 use crate::{
     clock::Timestamp,
+    codec::{ParseError, Put, Reader},
     error::{Classify, ErrorKind, Retry},
 };
 
@@ -30,6 +31,22 @@ impl Grace {
             Self::For(duration) => now.after(duration).min(LAST_DATE),
             Self::Endless => ENDLESS,
         }
+    }
+
+    /// Appends it in milliseconds; all ones for one without end.
+    fn encode(self, out: &mut Vec<u8>) {
+        out.put_u64(match self {
+            Self::For(grace) => u64::try_from(grace.as_millis())
+                .map_or(u64::MAX - 1, |millis| millis.min(u64::MAX - 1)),
+            Self::Endless => u64::MAX,
+        });
+    }
+
+    fn parse(reader: &mut Reader<'_>) -> Result<Self, ParseError> {
+        Ok(match reader.u64("grace")? {
+            u64::MAX => Self::Endless,
+            millis => Self::For(Duration::from_millis(millis)),
+        })
     }
 }
 
@@ -120,6 +137,46 @@ impl Terms {
         })
     }
 
+    /// How many bytes [`Self::encode`] takes at most.
+    pub const LENGTH_MAX: usize = 8 + 8 + 8 + 1 + 8 + 8;
+
+    /// Appends cap, reserve, grace, and a shorter grace that has been asked for with when it begins.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        out.put_u64(self.cap);
+        out.put_u64(self.reserve);
+        self.grace.encode(out);
+        match self.lowering {
+            None => out.put_u8(0),
+            Some((begins, shorter)) => {
+                out.put_u8(1);
+                out.put_u64(begins.0);
+                shorter.encode(out);
+            }
+        }
+    }
+
+    /// Reads what [`Self::encode`] wrote.
+    pub fn parse(reader: &mut Reader<'_>) -> Result<Self, ParseError> {
+        const WHAT: &str = "terms";
+        let (cap, reserve) = (reader.u64(WHAT)?, reader.u64(WHAT)?);
+        let grace = Grace::parse(reader)?;
+        let lowering = match reader.u8(WHAT)? {
+            0 => None,
+            1 => Some((Timestamp(reader.u64(WHAT)?), Grace::parse(reader)?)),
+            _ => return Err(ParseError::Invalid { what: WHAT }),
+        };
+        // Only a shorter one waits, and one without end is never shortened.
+        if lowering.is_some_and(|(_, shorter)| grace == Grace::Endless || shorter >= grace) {
+            return Err(ParseError::Invalid { what: WHAT });
+        }
+        Ok(Self {
+            cap,
+            reserve,
+            grace,
+            lowering,
+        })
+    }
+
     /// Returns how many bytes of the cap an upload leaves free: a cap filled by uploads could not take the head that lets go of
     /// something. A 64th of the cap, 4 MiB at most.
     pub const fn headroom(&self) -> u64 {
@@ -187,6 +244,38 @@ mod tests {
             .unwrap();
         assert_eq!(terms.grace(Timestamp(1)), days(40));
         assert_eq!(terms.grace(Timestamp(30 * DAY)), days(40));
+    }
+
+    #[test]
+    fn terms_come_back_from_their_bytes_and_no_others_do() {
+        let read = |bytes: &[u8]| {
+            let mut reader = Reader::new(bytes);
+            let terms = Terms::parse(&mut reader)?;
+            reader.finish().map(|()| terms)
+        };
+        let lowered = Terms::new(9, None, Some(days(30)))
+            .change_grace(days(1), Timestamp(7))
+            .unwrap();
+        let endless = Terms::new(u64::MAX, Some(3), Some(Grace::Endless));
+        for terms in [Terms::new(1000, None, None), lowered, endless] {
+            let mut bytes = Vec::new();
+            terms.encode(&mut bytes);
+            assert!(bytes.len() <= Terms::LENGTH_MAX);
+            assert_eq!(read(&bytes), Ok(terms));
+            for end in 0..bytes.len() {
+                assert!(read(&bytes[..end]).is_err());
+            }
+        }
+        // A grace that is not shorter waits for nothing, and there is another form of those terms.
+        for lowering in [(Timestamp(1), days(30)), (Timestamp(1), Grace::Endless)] {
+            let mut bytes = Vec::new();
+            Terms {
+                lowering: Some(lowering),
+                ..lowered
+            }
+            .encode(&mut bytes);
+            assert!(read(&bytes).is_err());
+        }
     }
 
     #[test]

@@ -1,12 +1,10 @@
 //! Columns that are bytes: terms, extents, inventories, ancestry.
 
-use core::time::Duration;
-
 use maimo_core::{
     ancestry::Ancestry,
     clock::Timestamp,
     codec::{ParseError, Put, Reader},
-    custody::{Extent, Grace, HeldPack, Hold, PackClass, Terms},
+    custody::{Extent, HeldPack, Hold, PackClass, Terms},
     inventory::InventoryRef,
     reference::ObjectRef,
     units::PACK_GROUPS_MAX,
@@ -14,60 +12,14 @@ use maimo_core::{
 
 use crate::ledger::{LedgerError, Result};
 
-/// Appends terms: cap, reserve, grace, and a shorter grace that has been asked for with when it begins.
+/// Appends terms.
 pub(crate) fn put_terms(terms: &Terms, out: &mut Vec<u8>) {
-    out.put_u64(terms.cap);
-    out.put_u64(terms.reserve);
-    // At the beginning of time nothing that was asked for has begun.
-    put_grace(terms.grace(Timestamp(0)), out);
-    match terms.lowering(Timestamp(0)) {
-        None => out.put_u8(0),
-        Some((begins, shorter)) => {
-            out.put_u8(1);
-            out.put_u64(begins.0);
-            put_grace(shorter, out);
-        }
-    }
+    terms.encode(out);
 }
 
 /// Reads what [`put_terms`] wrote.
 pub(crate) fn terms(reader: &mut Reader<'_>) -> core::result::Result<Terms, ParseError> {
-    const WHAT: &str = "terms";
-    let (cap, reserve) = (reader.u64(WHAT)?, reader.u64(WHAT)?);
-    let grace = grace(reader)?;
-    let terms = Terms::new(cap, Some(reserve), Some(grace));
-    match reader.u8(WHAT)? {
-        0 => Ok(terms),
-        1 => {
-            let begins = Timestamp(reader.u64(WHAT)?);
-            let shorter = self::grace(reader)?;
-            let Grace::For(old) = grace else {
-                return Err(ParseError::Invalid { what: WHAT });
-            };
-            // It begins when the old one, counted from the asking, is over.
-            let asked = begins
-                .0
-                .saturating_sub(u64::try_from(old.as_millis()).unwrap_or(u64::MAX));
-            terms
-                .change_grace(shorter, Timestamp(asked))
-                .map_err(|_| ParseError::Invalid { what: WHAT })
-        }
-        _ => Err(ParseError::Invalid { what: WHAT }),
-    }
-}
-
-fn put_grace(grace: Grace, out: &mut Vec<u8>) {
-    out.put_u64(match grace {
-        Grace::For(duration) => u64::try_from(duration.as_millis()).unwrap_or(u64::MAX - 1),
-        Grace::Endless => u64::MAX,
-    });
-}
-
-fn grace(reader: &mut Reader<'_>) -> core::result::Result<Grace, ParseError> {
-    Ok(match reader.u64("grace")? {
-        u64::MAX => Grace::Endless,
-        millis => Grace::For(Duration::from_millis(millis)),
-    })
+    Terms::parse(reader)
 }
 
 pub(super) fn class(class: PackClass) -> i64 {
