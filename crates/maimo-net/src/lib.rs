@@ -5,6 +5,7 @@
 
 pub mod backoff;
 pub mod connect;
+pub mod http;
 pub mod in_process;
 pub mod rate;
 pub mod service;
