@@ -11,13 +11,23 @@
 
 pub(crate) mod body;
 pub(crate) mod client;
-pub(crate) mod keep_alive;
+mod keep_alive;
 pub(crate) mod meter;
-pub(crate) mod pace;
+mod pace;
+#[cfg_attr(not(test), expect(dead_code, reason = "what serves comes next"))]
 pub(crate) mod server;
 #[cfg(test)]
 mod tests;
-pub(crate) mod windows;
+mod windows;
+
+pub use self::{
+    client::REFUSAL_BYTES_MAX,
+    keep_alive::{ANSWER, CLIENT_SILENCE, SERVER_SILENCE},
+    meter::{BYTES_PER_IDLE_FRAME, IDLE_FRAMES_MAX, IDLE_FRAMES_PER_SECOND},
+    pace::{BODY_TIME_MAX, RATE_MIN, SILENCE, SPAN},
+    server::{FAREWELL, IDLE, STRANGER_WINDOW_BYTES},
+    windows::{CONNECTION_WINDOW_BYTES_MAX, STREAM_WINDOW_BYTES_MAX, WINDOW_BYTES},
+};
 
 use std::sync::Arc;
 
@@ -67,6 +77,7 @@ impl Budget {
         Some(Share(Some(permit)))
     }
 
+    #[expect(dead_code, reason = "what serves comes next")]
     /// Takes so many bytes, in turn, as soon as they are free. More than there ever are is never free.
     pub(crate) async fn take(&self, bytes: u64) -> Share {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);

@@ -8,6 +8,7 @@ pub mod connect;
 pub mod http;
 pub mod in_process;
 pub mod rate;
+pub mod remote;
 pub mod service;
 pub mod transport;
 pub mod wire;

@@ -269,6 +269,12 @@ pub enum ServiceError {
     /// Too many requests: come back later.
     #[error("the provider is busy")]
     Busy(Duration),
+    /// The provider does not keep to the protocol.
+    #[error("the provider misbehaves: {detail}")]
+    Misbehaved {
+        /// How.
+        detail: String,
+    },
     /// The provider does not answer.
     #[error("the provider cannot be reached: {detail}")]
     Offline {
@@ -289,9 +295,10 @@ impl Classify for ServiceError {
             | Self::Unavailable { .. }
             | Self::Busy(_) => ErrorKind::ProviderRefused,
             Self::WrongBytes | Self::BadRequest { .. } => ErrorKind::Bug,
-            Self::NotHeld { .. } | Self::Damaged { .. } | Self::OtherProvider => {
-                ErrorKind::ProviderMisbehaved
-            }
+            Self::NotHeld { .. }
+            | Self::Damaged { .. }
+            | Self::OtherProvider
+            | Self::Misbehaved { .. } => ErrorKind::ProviderMisbehaved,
             Self::NotAllowed { .. } => ErrorKind::Config,
             Self::TorUnavailable { .. } => ErrorKind::TorUnavailable,
             Self::Offline { .. } => ErrorKind::Network,
@@ -315,6 +322,7 @@ impl Classify for ServiceError {
             | Self::NotAllowed { .. }
             | Self::NotHeld { .. }
             | Self::Damaged { .. }
+            | Self::Misbehaved { .. }
             | Self::BadRequest { .. } => Retry::Never,
         }
     }
@@ -343,6 +351,7 @@ impl Classify for ServiceError {
                 "is the provider's disk mounted and readable, and does nothing else use it? then try again",
             ),
             Self::Offline { .. } => Some("check the address, then try again"),
+            Self::Misbehaved { .. } => Some("does the provider run the same version of Maimo?"),
             _ => None,
         }
     }

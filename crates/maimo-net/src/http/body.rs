@@ -14,7 +14,7 @@ pub(crate) enum BodyError {
     /// The other end does not say how long it is, or says so twice.
     Unannounced,
     /// It is longer than it may be.
-    TooLong { max: u64 },
+    TooLong,
     /// It ended before, or went on after, the length it announced.
     WrongLength,
     /// It did not move along.
@@ -49,7 +49,7 @@ pub(crate) fn announced(headers: &HeaderMap, max: u64) -> Result<u64, BodyError>
     let length = value.to_str().ok().and_then(|text| text.parse().ok());
     match length {
         Some(length) if length <= max => Ok(length),
-        Some(_) => Err(BodyError::TooLong { max }),
+        Some(_) => Err(BodyError::TooLong),
         None => Err(BodyError::Unannounced),
     }
 }
@@ -59,7 +59,7 @@ const FIRST_BYTES: u64 = 64 * 1024;
 
 /// Receives a body of exactly the length announced. What was read is no longer charged to the windows: who calls answers for `length` bytes.
 pub(crate) async fn receive(body: &mut RecvStream, length: u64) -> Result<Bytes, BodyError> {
-    let mut pace = Pace::new();
+    let mut pace = Pace::of(length);
     let length = usize::try_from(length).map_err(|_| BodyError::WrongLength)?;
     let first = length.min(usize::try_from(FIRST_BYTES).unwrap_or(usize::MAX));
     let mut all = BytesMut::new();
@@ -148,7 +148,7 @@ impl From<Vec<u8>> for Parts {
 /// Sends all of a body, if it is not empty, and ends it. Returns once all of it was handed over, at most [`super::SEND_BUFFER_BYTES`] of it still
 /// on their way out.
 pub(crate) async fn send(stream: &mut SendStream<Bytes>, body: Parts) -> Result<(), BodyError> {
-    let mut pace = Pace::new();
+    let mut pace = Pace::of(body.length());
     let mut pieces = body.pieces().peekable();
     while let Some(mut piece) = pieces.next() {
         while !piece.is_empty() {

@@ -28,13 +28,13 @@ use crate::http::{
 };
 
 /// How long an answer that refuses may be, in bytes: it may list all that is not held.
-pub const REFUSAL_BYTES_MAX: u64 = 256 * 1024;
+pub const REFUSAL_BYTES_MAX: u64 = 64 * 1024;
 /// How long a call may wait for its turn on the connection.
 const TURN: Duration = Duration::from_mins(5);
 /// How long saying goodbye may take.
 const FAREWELL: Duration = Duration::from_secs(5);
 /// How long opening may take, which waits for nothing but room to write.
-const OPENING: Duration = Duration::from_secs(60);
+const OPENING: Duration = Duration::from_mins(1);
 /// After how long without a call windows are small again.
 const SHRINK_AFTER: Duration = Duration::from_secs(30);
 
@@ -230,7 +230,7 @@ impl State {
         let misbehaved = |detail: &str| CallError::Misbehaved(detail.to_owned());
         match error {
             BodyError::Unannounced => misbehaved("an answer does not say how long it is"),
-            BodyError::TooLong { .. } => misbehaved("an answer is longer than it may be"),
+            BodyError::TooLong => misbehaved("an answer is longer than it may be"),
             BodyError::WrongLength => misbehaved("an answer is not as long as it says"),
             BodyError::TooSlow => CallError::Lost("the provider's answer stands still".to_owned()),
             BodyError::Lost(error) => self.lost(error),

@@ -37,11 +37,18 @@ pub(crate) struct Traffic {
     sent: AtomicU64,
     received: AtomicU64,
     heard_ms: AtomicU64,
+    total: Option<Arc<Self>>,
 }
 
 impl Traffic {
     pub(crate) fn new() -> Arc<Self> {
+        Self::within(None)
+    }
+
+    /// Begins a count that also counts into a total.
+    pub(crate) fn within(total: Option<Arc<Self>>) -> Arc<Self> {
         Arc::new(Self {
+            total,
             began: Instant::now(),
             sent: AtomicU64::new(0),
             received: AtomicU64::new(0),
@@ -64,8 +71,18 @@ impl Traffic {
         self.began + Duration::from_millis(self.heard_ms.load(Ordering::Relaxed))
     }
 
+    fn send(&self, bytes: u64) {
+        self.sent.fetch_add(bytes, Ordering::Relaxed);
+        if let Some(total) = &self.total {
+            total.sent.fetch_add(bytes, Ordering::Relaxed);
+        }
+    }
+
     fn hear(&self, bytes: u64) {
         self.received.fetch_add(bytes, Ordering::Relaxed);
+        if let Some(total) = &self.total {
+            total.received.fetch_add(bytes, Ordering::Relaxed);
+        }
         let now_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.heard_ms.store(now_ms, Ordering::Relaxed);
     }
@@ -91,7 +108,7 @@ impl<S> Metered<S> {
 
     fn wrote(&mut self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if let Poll::Ready(Ok(bytes)) = &result {
-            self.traffic.sent.fetch_add(*bytes as u64, Ordering::Relaxed);
+            self.traffic.send(*bytes as u64);
             self.frames.earn(*bytes as u64);
         }
         result
@@ -183,7 +200,9 @@ impl Frames {
     fn feed(&mut self, mut bytes: &[u8], now: Instant) -> Result<(), Flood> {
         while !bytes.is_empty() {
             if self.skip > 0 {
-                let skipped = bytes.len().min(usize::try_from(self.skip).unwrap_or(usize::MAX));
+                let skipped = bytes
+                    .len()
+                    .min(usize::try_from(self.skip).unwrap_or(usize::MAX));
                 self.skip -= skipped as u64;
                 bytes = &bytes[skipped..];
                 continue;

@@ -110,7 +110,8 @@ impl Answer {
     pub(crate) async fn send(mut self, status: StatusCode, body: Parts) -> Result<(), BodyError> {
         let mut head = Response::new(());
         *head.status_mut() = status;
-        head.headers_mut().insert(CONTENT_LENGTH, body.length().into());
+        head.headers_mut()
+            .insert(CONTENT_LENGTH, body.length().into());
         let mut stream = self.0.send_response(head, body.length() == 0)?;
         let sent = body::send(&mut stream, body).await;
         if matches!(sent, Err(BodyError::TooSlow)) {

@@ -110,18 +110,21 @@ fn call(path: &'static str, body: impl Into<Bytes>) -> Outgoing {
         body: body.into().into(),
         answer_bytes_max: BODY_MAX,
         answer_bytes_likely: 0,
-        patience: Duration::from_secs(60),
+        patience: Duration::from_mins(1),
     }
 }
 
 async fn pair(echo: &Echo) -> (ClientConnection, JoinHandle<Ended>) {
     let (near, far) = duplex(64 * 1024);
     let served = echo.serve(far);
-    (ClientConnection::open(near, budget()).await.unwrap(), served)
+    (
+        ClientConnection::open(near, budget()).await.unwrap(),
+        served,
+    )
 }
 
 fn bytes(length: usize) -> Vec<u8> {
-    (0..length).map(|i| (i % 251) as u8).collect()
+    (0..=250).cycle().take(length).collect()
 }
 
 #[tokio::test]
@@ -158,7 +161,11 @@ async fn a_refusal_comes_before_the_body_is_read() {
     let begun = client.begin(call("/refused", body)).await.unwrap();
     let refused = (StatusCode::FORBIDDEN, Bytes::from_static(b"no"));
     assert_eq!(begun.answer().await.unwrap(), refused);
-    assert!(echo.traffic.received() < MIB as u64, "{}", echo.traffic.received());
+    assert!(
+        echo.traffic.received() < MIB as u64,
+        "{}",
+        echo.traffic.received()
+    );
     // The connection serves on.
     let begun = client.begin(call("/v1/echo", bytes(3))).await.unwrap();
     begun.answer().await.unwrap();
@@ -179,9 +186,12 @@ async fn windows_grow_for_a_large_body_and_for_a_large_answer() {
 async fn an_idle_connection_gives_its_windows_back_and_goes_in_the_end() {
     let echo = Echo::new();
     let (client, served) = pair(&echo).await;
-    let begun = client.begin(call("/v1/echo", bytes(2 * MIB))).await.unwrap();
+    let begun = client
+        .begin(call("/v1/echo", bytes(2 * MIB)))
+        .await
+        .unwrap();
     begun.answer().await.unwrap();
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    tokio::time::sleep(Duration::from_mins(1)).await;
     assert_eq!(echo.windows.free(), 64 * MIB as u64);
     assert!(client.ended().is_none());
     tokio::time::sleep(IDLE).await;
@@ -293,7 +303,12 @@ async fn who_says_nothing_is_closed_after_ten_seconds() {
 
 #[tokio::test(start_paused = true)]
 async fn a_body_of_another_length_is_broken_off() {
-    for (announced, sent, last) in [(&b"10"[..], 11, 1), (b"10", 9, 1), (b"10", 0, 1), (b"10", 11, 0)] {
+    for (announced, sent, last) in [
+        (&b"10"[..], 11, 1),
+        (b"10", 9, 1),
+        (b"10", 0, 1),
+        (b"10", 11, 0),
+    ] {
         let echo = Echo::new();
         let mut said = PREFACE.to_vec();
         said.extend(head("/v1/echo", announced));
@@ -313,7 +328,15 @@ async fn a_body_of_another_length_is_broken_off() {
 
 #[tokio::test(start_paused = true)]
 async fn a_body_without_a_length_or_with_too_much_of_it_is_refused_unread() {
-    for length in [&b"67108865"[..], b"18446744073709551616", b"-1", b"+1", b"1 ", b"", b"0x1"] {
+    for length in [
+        &b"67108865"[..],
+        b"18446744073709551616",
+        b"-1",
+        b"+1",
+        b"1 ",
+        b"",
+        b"0x1",
+    ] {
         let echo = Echo::new();
         let mut said = PREFACE.to_vec();
         said.extend(head("/v1/echo", length));
@@ -341,10 +364,13 @@ async fn a_body_that_drips_is_given_up() {
             read = raw.read(&mut buffer) => seen.extend_from_slice(&buffer[..read.unwrap()]),
             () = tokio::time::sleep(Duration::from_secs(10)) => {}
         }
-        if seen.windows(9).any(|frame| frame[..4] == [0, 0, 4, 3] && frame[8] == 1) {
+        if seen
+            .windows(9)
+            .any(|frame| frame[..4] == [0, 0, 4, 3] && frame[8] == 1)
+        {
             break began.elapsed();
         }
-        assert!(began.elapsed() < Duration::from_secs(300));
+        assert!(began.elapsed() < Duration::from_mins(5));
     };
     assert!(reset >= Duration::from_secs(110), "{reset:?}");
     assert!(reset <= Duration::from_secs(130), "{reset:?}");
@@ -486,7 +512,10 @@ async fn a_provider_that_speaks_otherwise_misbehaves() {
         said(&[frame(6, 0, 0, &[7; 8]).repeat(3000)]),
     ] {
         let (answer, after) = answered_with(&frames).await;
-        assert!(matches!(answer, Err(CallError::Misbehaved(_))), "{answer:?}");
+        assert!(
+            matches!(answer, Err(CallError::Misbehaved(_))),
+            "{answer:?}"
+        );
         assert!(after < Duration::from_secs(1));
     }
 }
@@ -524,7 +553,7 @@ async fn a_provider_that_lives_and_does_not_answer_is_given_up() {
     let began = Instant::now();
     let begun = client.begin(call("/v1/echo", bytes(10))).await.unwrap();
     assert!(matches!(begun.answer().await, Err(CallError::Lost(_))));
-    assert_eq!(began.elapsed(), Duration::from_secs(60));
+    assert_eq!(began.elapsed(), Duration::from_mins(1));
     assert!(client.ended().is_none());
 }
 
@@ -550,7 +579,7 @@ fn body_errors_are_told_apart() {
     headers.insert("content-length", 11.into());
     assert!(matches!(
         crate::http::body::announced(&headers, 10),
-        Err(BodyError::TooLong { max: 10 })
+        Err(BodyError::TooLong)
     ));
     assert_eq!(crate::http::body::announced(&headers, 11).unwrap(), 11);
     headers.append("content-length", 11.into());

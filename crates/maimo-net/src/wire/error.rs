@@ -95,6 +95,7 @@ impl ServiceError {
             Self::OtherProvider
             | Self::NotAllowed { .. }
             | Self::TorUnavailable { .. }
+            | Self::Misbehaved { .. }
             | Self::Offline { .. } => {
                 out.put_u16(UNAVAILABLE);
                 put_text("what it depends on does not answer", &mut out);
