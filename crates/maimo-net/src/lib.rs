@@ -4,6 +4,7 @@
 //! process, [`transport`] is what carries it over a network, [`wire`] the bytes it is there. Neither side knows which one it has.
 
 pub mod backoff;
+pub mod circuits;
 pub mod connect;
 pub mod http;
 pub mod in_process;

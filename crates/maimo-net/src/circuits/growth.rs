@@ -1,0 +1,200 @@
+//! How many bulk circuits to use: one, and another only if the last one helped.
+//!
+//! ```text
+//!            queue long             settled, measured
+//!   one  ------------------> trial ------------------> helped: another trial
+//!                              ^                  '--> not: one fewer, and hold
+//!                              '------- hold over, queue long --'
+//! ```
+//!
+//! Throughput over Tor is restless: what counts as help is a good part of what a fair share would bring, no more, and a verdict is not for
+//! ever. Bytes are counted as they move, not as jobs end, so that a verdict takes a fraction of a second on a fast link.
+
+use core::time::Duration;
+
+use tokio::time::Instant;
+
+/// How long a new circuit may gather speed before it is judged.
+const SETTLE: Duration = Duration::from_millis(150);
+/// The shortest span of a measurement.
+const SPAN: Duration = Duration::from_millis(150);
+/// How much has to move in it; a slow link is measured for longer, up to [`SPAN_LONGEST`].
+const SPAN_BYTES: u64 = 512 * 1024;
+const SPAN_LONGEST: Duration = Duration::from_secs(5);
+/// What part of a fair share a circuit has to bring.
+const HELP: f64 = 0.3;
+/// How long a verdict against another circuit holds at first, and at most.
+const HOLD: Duration = Duration::from_secs(5);
+const HOLD_LONGEST: Duration = Duration::from_mins(5);
+
+/// How many circuits are used, and what the last one brought.
+#[derive(Debug)]
+pub(super) struct Growth {
+    most: usize,
+    level: usize,
+    /// The rate before the last one was added, in bytes a second.
+    before: Option<f64>,
+    span: Option<Span>,
+    hold: Duration,
+    held_until: Option<Instant>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Span {
+    since: Instant,
+    moved: u64,
+    is_settled: bool,
+}
+
+impl Growth {
+    pub(super) const fn new(most: usize) -> Self {
+        Self {
+            most,
+            level: 1,
+            before: None,
+            span: None,
+            hold: HOLD,
+            held_until: None,
+        }
+    }
+
+    /// Returns how many circuits are to be used.
+    pub(super) const fn level(&self) -> usize {
+        self.level
+    }
+
+    /// Returns whether another circuit may be wanted before long.
+    pub(super) fn is_trying(&self, now: Instant) -> bool {
+        self.level < self.most && self.held_until.is_none_or(|until| until <= now)
+    }
+
+    /// Takes note of how many bytes have moved in all, over `used` circuits, and whether the queue would keep another one busy.
+    pub(super) fn observe(&mut self, now: Instant, used: usize, moved: u64, queue_is_long: bool) {
+        let is_judging = self.before.is_some();
+        if !queue_is_long || used < self.level || !(is_judging || self.is_trying(now)) {
+            self.span = None;
+            return;
+        }
+        let start = Span {
+            since: now,
+            moved,
+            is_settled: false,
+        };
+        let span = *self.span.get_or_insert(start);
+        let elapsed = now.duration_since(span.since);
+        let bytes = moved.saturating_sub(span.moved);
+        if !span.is_settled {
+            // The first bytes may be long in coming; a span without any says nothing.
+            if elapsed >= SETTLE && bytes > 0 {
+                self.span = Some(Span {
+                    is_settled: true,
+                    ..start
+                });
+            }
+            return;
+        }
+        if elapsed < SPAN || (bytes < SPAN_BYTES && elapsed < SPAN_LONGEST) {
+            return;
+        }
+        self.span = None;
+        #[expect(clippy::cast_precision_loss, reason = "a rate is not known to 52 bits")]
+        self.judge(bytes as f64 / elapsed.as_secs_f64(), now);
+    }
+
+    /// Judges the last addition by the rate with it, and makes the next.
+    fn judge(&mut self, rate: f64, now: Instant) {
+        let others = u32::try_from(self.level - 1).unwrap_or(u32::MAX).max(1);
+        let has_helped = self
+            .before
+            .is_none_or(|before| rate >= before * (1.0 + HELP / f64::from(others)));
+        if !has_helped {
+            self.level -= 1;
+            self.before = None;
+            self.held_until = Some(now + self.hold);
+            self.hold = (self.hold * 2).min(HOLD_LONGEST);
+            return;
+        }
+        if self.before.take().is_some() {
+            self.hold = HOLD;
+        }
+        if self.level < self.most {
+            self.before = Some(rate);
+            self.level += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1024 * 1024;
+
+    /// Runs a queue that never ends over a link of which `rate` circuits get so many bytes a second.
+    fn run(growth: &mut Growth, start: Instant, seconds: u64, rate: impl Fn(usize) -> u64) {
+        let mut moved = 0;
+        for tick in 0..seconds * 10 {
+            growth.observe(
+                start + Duration::from_millis(tick * 100),
+                growth.level(),
+                moved,
+                true,
+            );
+            moved += rate(growth.level()) / 10;
+        }
+    }
+
+    #[test]
+    fn as_long_as_each_circuit_helps_another_is_added_up_to_the_most() {
+        let mut growth = Growth::new(4);
+        run(&mut growth, Instant::now(), 5, |n| n as u64 * 3 * MIB);
+        assert_eq!(growth.level(), 4);
+    }
+
+    #[test]
+    fn a_circuit_that_does_not_help_is_not_used_and_not_tried_at_once_again() {
+        let start = Instant::now();
+        let mut growth = Growth::new(4);
+        run(&mut growth, start, 4, |_| 6 * MIB);
+        assert_eq!(growth.level(), 1);
+        assert!(!growth.is_trying(start + Duration::from_secs(4)));
+        assert!(growth.is_trying(start + Duration::from_secs(10)));
+    }
+
+    #[test]
+    fn growth_stops_where_the_third_circuit_brings_nothing() {
+        let mut growth = Growth::new(8);
+        run(&mut growth, Instant::now(), 4, |n| {
+            n.min(2) as u64 * 3 * MIB
+        });
+        assert_eq!(growth.level(), 2);
+    }
+
+    #[test]
+    fn what_did_not_help_once_may_help_later() {
+        let start = Instant::now();
+        let mut growth = Growth::new(2);
+        run(&mut growth, start, 4, |_| 6 * MIB);
+        let later = start + Duration::from_mins(1);
+        run(&mut growth, later, 5, |n| n as u64 * 6 * MIB);
+        assert_eq!(growth.level(), 2);
+    }
+
+    #[test]
+    fn a_slow_link_is_judged_too() {
+        let mut growth = Growth::new(3);
+        run(&mut growth, Instant::now(), 60, |n| n as u64 * 10_000);
+        assert_eq!(growth.level(), 3);
+    }
+
+    #[test]
+    fn without_a_long_queue_nothing_is_added() {
+        let start = Instant::now();
+        let mut growth = Growth::new(4);
+        for tick in 0..1000 {
+            let now = start + Duration::from_millis(tick * 100);
+            growth.observe(now, 1, tick * MIB, false);
+        }
+        assert_eq!(growth.level(), 1);
+    }
+}
