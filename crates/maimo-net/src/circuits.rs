@@ -8,7 +8,7 @@
 //! Every call may be made again without harm; so what a dead circuit carried is made again on another, and a caller hears of it only when
 //! the provider stays away. All work runs on the runtime: what a caller holds is a channel's end, which any thread may wait for.
 //!
-//! Whoever wants all circuits used keeps many jobs outstanding, of about a mebibyte each: three times as many as circuits, or more.
+//! Whoever wants all circuits used keeps as many jobs outstanding as [`Pool`]'s appetite says.
 //!
 //! Invariant: every call ends in bounded time, with an answer of the provider or an error.
 
@@ -39,7 +39,8 @@ pub use self::{
     statistics::{Counters, Statistics},
 };
 use crate::service::{
-    ChannelStatus, Put, PutReply, Read, Reply, ServiceError, Session, ShownHead, WhichHead,
+    Appetite, ChannelStatus, PUT_BYTES, Put, PutReply, Read, Reply, ServiceError, Session,
+    ShownHead, WhichHead,
 };
 
 /// A session with one provider over several circuits. Dropped, it closes them.
@@ -47,6 +48,7 @@ pub struct Pool {
     bulk: Bulk,
     control: Arc<Control>,
     runtime: Handle,
+    appetite: Appetite,
 }
 
 impl Pool {
@@ -63,6 +65,7 @@ impl Pool {
             bulk,
             control: Arc::new(control),
             runtime,
+            appetite: appetite(&settings),
         }
     }
 
@@ -87,6 +90,17 @@ impl Pool {
             &self.runtime,
             async move { control.call(patience, call).await },
         )
+    }
+}
+
+/// Returns what keeps all circuits busy: on each of them what it carries, and as much again in the queue.
+///
+/// Reads are halves of mebibytes, so that a circuit that dies takes one with it, not two.
+fn appetite(settings: &Settings) -> Appetite {
+    Appetite {
+        calls: 2 * lane::JOBS * settings.circuits_used(),
+        bytes_per_call: PUT_BYTES / lane::JOBS as u64,
+        is_remote: true,
     }
 }
 
@@ -177,6 +191,16 @@ impl Session for Pool {
         let (caller, reply) = oneshot::channel();
         self.bulk.submit(Work::Read(reads, caller));
         awaited(reply)
+    }
+
+    fn addresses(&self) -> Reply<'_, Option<Bytes>> {
+        self.ask(QUICK, |circuit| {
+            Box::pin(async move { circuit.addresses().await })
+        })
+    }
+
+    fn appetite(&self) -> Appetite {
+        self.appetite
     }
 
     fn audit(&self, challenge: Bytes) -> Reply<'_, Bytes> {

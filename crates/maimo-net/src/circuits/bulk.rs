@@ -138,7 +138,7 @@ impl Scheduler {
             queue: VecDeque::new(),
             running: BTreeMap::new(),
             lanes: BTreeMap::new(),
-            growth: Growth::new(settings.circuits.clamp(1, Settings::CIRCUITS_MOST)),
+            growth: Growth::new(settings.circuits_used()),
             moved: 0,
             sign_at: None,
             paused_until: None,

@@ -26,6 +26,11 @@ pub struct Settings {
 impl Settings {
     /// The most bulk circuits that anyone may set: more would burden the Tor network and gain nothing.
     pub const CIRCUITS_MOST: usize = 8;
+
+    /// Returns how many bulk circuits there may be, whatever was set.
+    pub(super) fn circuits_used(&self) -> usize {
+        self.circuits.clamp(1, Self::CIRCUITS_MOST)
+    }
 }
 
 impl Default for Settings {
