@@ -1,9 +1,9 @@
 //! Channels: opening, listing, closing.
 
 use futures_executor::block_on;
-use maimo_core::{id::RootHash, identity::AuthPublicKey};
+use maimo_core::{check_code::check_words, id::RootHash, identity::AuthPublicKey};
 use maimo_net::service::WhichHead;
-use maimo_vault::{journal::record::Record, phrase::check_words};
+use maimo_vault::journal::record::Record;
 
 use crate::{
     engine::{Engine, auth_key},
@@ -47,7 +47,7 @@ pub struct ChannelReport {
     pub root: RootHash,
     /// Its sequence number.
     pub sequence: u64,
-    /// The root as six words, to be read aloud.
+    /// The six words that its provider has for it, too.
     pub check: String,
     /// Why the provider does not answer, if it does not.
     pub trouble: Option<String>,
@@ -167,7 +167,7 @@ impl Engine {
                 .map(|status| status.totals.charged(&status.terms)),
             root,
             sequence,
-            check: check_words(&root).join(" "),
+            check: check_words(&row.id).join(" "),
             trouble,
         })
     }

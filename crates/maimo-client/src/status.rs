@@ -1,7 +1,7 @@
 //! Status and roots: how a node stands, from what it knows itself.
 
-use maimo_core::id::RootHash;
-use maimo_vault::{name::SourceId, phrase::check_words};
+use maimo_core::{check_code::check_words, id::RootHash};
+use maimo_vault::name::SourceId;
 
 use crate::{catalog::Totals, engine::Engine, error::ClientError};
 
@@ -37,7 +37,7 @@ pub struct RootReport {
     pub root: RootHash,
     /// Its sequence number.
     pub sequence: u64,
-    /// The root as six words, to be read aloud.
+    /// The six words that its provider has for the channel, too.
     pub check: String,
 }
 
@@ -69,7 +69,7 @@ impl Engine {
                 address: row.address,
                 root,
                 sequence,
-                check: check_words(&root).join(" "),
+                check: check_words(&row.id).join(" "),
             }
         };
         Ok(rows.into_iter().map(report).collect())

@@ -5,6 +5,7 @@
 pub mod address;
 pub mod ancestry;
 pub mod audit;
+pub mod check_code;
 pub mod clock;
 pub mod codec;
 pub mod custody;

@@ -4,10 +4,7 @@
 //! `Mnemonic` is a plain value that moves and copies, so the bits are packed here, in places that are wiped.
 
 use bip39::Language;
-use maimo_core::{
-    error::{Classify, ErrorKind, Retry},
-    id::RootHash,
-};
+use maimo_core::error::{Classify, ErrorKind, Retry};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 use zeroize::Zeroizing;
@@ -121,13 +118,6 @@ impl MasterSecret {
         }
         Ok(Self::from_entropy(entropy))
     }
-}
-
-/// Returns the first 66 bits of a root as six words: for people who compare roots by ear. No secret, and no phrase.
-pub fn check_words(root: &RootHash) -> [&'static str; 6] {
-    let mut bits = [0; PHRASE_BYTES];
-    bits[..32].copy_from_slice(root.as_bytes());
-    core::array::from_fn(|index| Language::English.word_list()[word_at(&bits, index)])
 }
 
 /// BIP-39: the first bits of the entropy's SHA-256, one for each 32 of entropy.
