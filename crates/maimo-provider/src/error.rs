@@ -66,6 +66,45 @@ pub enum ProviderError {
         /// The folder of the volume.
         path: PathBuf,
     },
+    /// A text that cannot be a label.
+    #[error("a label is one line of 1 to 256 bytes, and no key")]
+    Label,
+    /// Another client or open invitation has it.
+    #[error("there is a client or an open invitation called {label} already")]
+    LabelTaken {
+        /// The label.
+        label: String,
+    },
+    /// No client is called so.
+    #[error("no client is called {name}")]
+    NoClient {
+        /// What was asked for: a label or a key.
+        name: String,
+    },
+    /// Several clients are called so.
+    #[error("several clients are called {name}")]
+    Ambiguous {
+        /// The label.
+        name: String,
+    },
+    /// The client is revoked.
+    #[error("client {label} is revoked")]
+    IsRevoked {
+        /// The client's label.
+        label: String,
+    },
+    /// No open invitation is called so.
+    #[error("there is no open invitation for {label}")]
+    NoInvitation {
+        /// The label.
+        label: String,
+    },
+    /// What an invitation cannot offer.
+    #[error("an invitation cannot say this: {what}")]
+    Offer {
+        /// What is wrong.
+        what: &'static str,
+    },
     /// The ledger, which could not be made anew either.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
@@ -120,6 +159,13 @@ impl Classify for ProviderError {
             | Self::NoVolume { .. }
             | Self::NotEmpty { .. }
             | Self::NoRoom { .. } => ErrorKind::Config,
+            Self::Label
+            | Self::LabelTaken { .. }
+            | Self::NoClient { .. }
+            | Self::Ambiguous { .. }
+            | Self::IsRevoked { .. }
+            | Self::NoInvitation { .. }
+            | Self::Offer { .. } => ErrorKind::BadInput,
             Self::Settings { .. } => ErrorKind::LocalCorrupt,
             Self::InUse | Self::RebuildNeeds { .. } | Self::Interrupted | Self::Io { .. } => {
                 ErrorKind::LocalIo
@@ -147,6 +193,14 @@ impl Classify for ProviderError {
         match self {
             Self::InUse => Some("a folder is a provider for one process at a time: end the other"),
             Self::RebuildNeeds { .. } => Some("mount the disk, then try again"),
+            Self::LabelTaken { .. } => Some(
+                "choose another label, or see `maimo client list`, `client cap` and `client withdraw`",
+            ),
+            Self::NoClient { .. } | Self::NoInvitation { .. } => Some("see `maimo client list`"),
+            Self::Ambiguous { .. } => {
+                Some("name the client by its key, as `maimo client list` has it")
+            }
+            Self::IsRevoked { .. } => Some("invite the client again"),
             Self::NotEmpty { .. } => Some("drain the volume first"),
             Self::NoRoom { .. } => Some("add a volume"),
             Self::Keys(error) => error.hint(),

@@ -18,7 +18,7 @@ use maimo_net::service::ServiceError;
 use crate::{
     clean::Clean,
     error::of_ledger,
-    ledger::{Ledger, LedgerError, Mark, Rows, entry::Change},
+    ledger::{Ledger, LedgerError, Mark, Record, Rows, entry::Change},
     volume::{LogEntry, VolumeId},
     volumes::Volumes,
 };
@@ -64,6 +64,24 @@ impl Batch<'_> {
             .list
             .push((channel, change.kind(), change.encode(at)));
         entries.is_synced |= durability == Durability::Synced;
+    }
+
+    /// Puts a record, and records it in the log that it names.
+    pub(crate) fn put_record(&mut self, record: &Record, at: Timestamp) -> Result<(), LedgerError> {
+        self.rows.put_record(record)?;
+        self.record_again(record, at);
+        Ok(())
+    }
+
+    /// Writes a record to its log as it is.
+    pub(crate) fn record_again(&mut self, record: &Record, at: Timestamp) {
+        let change = Change::Record {
+            kind: record.kind,
+            version: record.version,
+            body: record.body.clone(),
+        };
+        let name = ChannelId(record.name);
+        self.record(record.log, name, &change, at, Durability::Synced);
     }
 }
 

@@ -132,13 +132,29 @@ pub(crate) struct ChannelRow {
     pub(crate) registered: Timestamp,
     /// When its client last changed something.
     pub(crate) seen: Timestamp,
+    /// When it was last here, to the day.
+    pub(crate) met: Timestamp,
+    pub(crate) revoked: Option<Revocation>,
     pub(crate) state: ChannelState,
+}
+
+/// Since when a client may write no more, and until when it may read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Revocation {
+    pub(crate) since: Timestamp,
+    pub(crate) reads_until: Timestamp,
 }
 
 impl ChannelRow {
     /// Returns the client's key.
     pub(crate) fn client(&self) -> ClientPublicKey {
         self.state.signers[0]
+    }
+
+    /// Returns whether its client is revoked and may not even read any more: all that is held is to be freed.
+    pub(crate) fn is_over(&self, now: Timestamp) -> bool {
+        self.revoked
+            .is_some_and(|revoked| revoked.reads_until <= now)
     }
 }
 
@@ -171,6 +187,45 @@ pub(crate) enum HeadKey {
     Root(RootHash),
     /// The newest that was admitted by then and whose commit is kept.
     At(Timestamp),
+}
+
+/// What is kept of the provider itself and of no channel: invitations, where it says it is.
+///
+/// A record is written whole at each change, and the highest version counts, in whatever log it is: so replaying needs no order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Record {
+    pub(crate) kind: RecordKind,
+    /// Its name among those of its kind; in the log it stands where a channel's does.
+    pub(crate) name: [u8; 32],
+    pub(crate) version: u64,
+    /// In which volume's log it is.
+    pub(crate) log: VolumeId,
+    pub(crate) body: Vec<u8>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RecordKind {
+    /// Named by its token's hash.
+    Invitation,
+    /// A signed list of addresses, named by the auth key that signs it.
+    Addresses,
+}
+
+impl RecordKind {
+    pub(crate) const fn to_number(self) -> u8 {
+        match self {
+            Self::Invitation => 1,
+            Self::Addresses => 2,
+        }
+    }
+
+    pub(crate) const fn from_number(number: u8) -> Option<Self> {
+        match number {
+            1 => Some(Self::Invitation),
+            2 => Some(Self::Addresses),
+            _ => None,
+        }
+    }
 }
 
 /// The rows as one transaction sees them, its own changes included.
@@ -246,6 +301,13 @@ pub(crate) trait Rows {
     fn clear(&self, channel: ChannelNumber) -> Result<()>;
     /// About how many bytes the channels in a log would take if it were written again.
     fn log_bytes(&self, log: VolumeId) -> Result<u64>;
+
+    fn record(&self, kind: RecordKind, name: &[u8; 32]) -> Result<Option<Record>>;
+    /// All of a kind, the oldest first.
+    fn records(&self, kind: RecordKind) -> Result<Vec<Record>>;
+    fn records_in(&self, log: VolumeId) -> Result<Vec<Record>>;
+    fn put_record(&self, record: &Record) -> Result<()>;
+    fn remove_record(&self, kind: RecordKind, name: &[u8; 32]) -> Result<()>;
 
     /// How many bytes of packs are on a volume or coming to it, outboards included.
     fn used(&self, volume: VolumeId) -> Result<u64>;

@@ -7,6 +7,7 @@
 mod clean;
 pub mod error;
 mod group_commit;
+mod invitation;
 pub mod keys;
 pub mod ledger;
 mod orphans;

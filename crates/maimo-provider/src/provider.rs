@@ -16,10 +16,9 @@ use std::{
 
 use getrandom::SysRng;
 use maimo_core::{
-    address::Network,
     clock::Timestamp,
-    custody::{Grace, Terms, Totals},
-    id::{ChannelId, RootHash},
+    custody::{Grace, Terms},
+    id::ChannelId,
     identity::{AuthPublicKey, ClientPublicKey, OnionSecretKey},
     receipt::LedgerInstance,
     reference::ObjectRef,
@@ -40,10 +39,15 @@ use crate::{
     volumes::Volumes,
 };
 
+mod addresses;
+mod clients;
 mod face;
+mod invitations;
 mod volumes;
 
+pub use clients::{ClientStatus, Revocation, Revoked};
 pub use face::Face;
+pub use invitations::{InvitationState, InvitationStatus, InviteRequest};
 pub use volumes::{VolumeState, VolumeStatus};
 
 /// A cap that nothing reaches: that of a folder where none was given. A quarter of what 64 bits hold, so that sums stay in them.
@@ -89,31 +93,6 @@ pub(crate) struct Inner {
     pub(crate) clean: Arc<Clean>,
     /// Keeps the home locked.
     _lock: File,
-}
-
-/// A client as the provider's owner sees it.
-#[derive(Debug, Clone)]
-pub struct ClientStatus {
-    /// The client's key.
-    pub client: ClientPublicKey,
-    /// The network on which it has its channel.
-    pub network: Network,
-    /// The channel.
-    pub channel: ChannelId,
-    /// What its owner calls it.
-    pub label: String,
-    /// Cap, reserve, grace.
-    pub terms: Terms,
-    /// What is held and charged.
-    pub totals: Totals,
-    /// Its newest root.
-    pub root: RootHash,
-    /// That root's sequence number.
-    pub sequence: u64,
-    /// When it was registered.
-    pub registered: Timestamp,
-    /// When it last changed something.
-    pub seen: Timestamp,
 }
 
 impl Provider {
@@ -248,66 +227,6 @@ impl Provider {
     /// Returns its keys as 24 words. Whoever has them can pretend to be this provider.
     pub fn phrase(&self) -> ProviderPhrase {
         self.inner.keys.phrase()
-    }
-
-    /// Lets a client of a network store here, or changes its label and terms.
-    ///
-    /// # Errors
-    ///
-    /// No volume whose log could take it in; a log that cannot be written.
-    pub fn register(
-        &self,
-        network: Network,
-        client: ClientPublicKey,
-        label: &str,
-        terms: Terms,
-    ) -> Result<(), ProviderError> {
-        let channel = self.inner.keys.channel(network, &client);
-        let log = self.inner.log_for_new()?;
-        let mut label = label.to_owned();
-        label.truncate(label.floor_char_boundary(entry::LABEL_BYTES_MAX));
-        self.inner.committer.run(move |batch| {
-            let now = now();
-            let log = batch.rows.channel(&channel)?.map_or(log, |row| row.log);
-            register(batch, channel, client, label, terms, log, now)
-        })?;
-        Ok(())
-    }
-
-    /// Returns all clients.
-    ///
-    /// # Errors
-    ///
-    /// A ledger that cannot be read.
-    pub fn clients(&self) -> Result<Vec<ClientStatus>, ProviderError> {
-        let rows = self.inner.readers.read(|rows| {
-            let mut found = Vec::new();
-            for channel in rows.channels()? {
-                found.extend(rows.channel(&channel)?);
-            }
-            Ok(found)
-        })?;
-        Ok(rows
-            .into_iter()
-            .filter_map(|row| {
-                let (client, channel) = (row.client(), row.state.channel);
-                // A row of another provider's key could come from no log of ours.
-                let network = self.inner.keys.network_of(&channel, &client)?;
-                Some((network, row))
-            })
-            .map(|(network, row)| ClientStatus {
-                client: row.client(),
-                network,
-                channel: row.state.channel,
-                root: row.state.root(),
-                sequence: row.state.sequence(),
-                totals: row.state.totals,
-                label: row.label,
-                terms: row.terms,
-                registered: row.registered,
-                seen: row.seen,
-            })
-            .collect())
     }
 
     /// Frees what may be freed at `now`, and thins out commits.

@@ -218,6 +218,14 @@ pub(crate) fn log_again(batch: &mut Batch<'_>, log: VolumeId) -> Result<(), Ledg
             batch.record(log, channel, &change, now(), Durability::Synced);
         }
     }
+    log_records(batch, log)
+}
+
+/// Writes to a log again the records that are in it.
+pub(crate) fn log_records(batch: &mut Batch<'_>, log: VolumeId) -> Result<(), LedgerError> {
+    for record in batch.rows.records_in(log)? {
+        batch.record_again(&record, now());
+    }
     Ok(())
 }
 
@@ -282,6 +290,10 @@ fn replay_all(
             };
             continue;
         }
+        if matches!(change, Change::Record { .. }) {
+            changes::replay(rows, entry.channel, change, at, volume.id())?;
+            continue;
+        }
         // A piece alone says nothing: without the others, what was before still counts.
         if is_elsewhere(rows, entry.channel, volume)? || matches!(change, Change::Snapshot { .. }) {
             continue;
@@ -297,12 +309,14 @@ fn replay_all(
         }
         let channel = entry.channel;
         match change {
-            Change::PackHeld { .. } | Change::Registered { .. } => {
-                match changes::replay(rows, channel, change, at, volume.id()) {
-                    Err(error) if error.is_damage() => {}
-                    replayed => replayed?,
-                }
-            }
+            // A revocation must not be forgotten because of what was lost beside it.
+            Change::PackHeld { .. }
+            | Change::Registered { .. }
+            | Change::Revoked { .. }
+            | Change::Met => match changes::replay(rows, channel, change, at, volume.id()) {
+                Err(error) if error.is_damage() => {}
+                replayed => replayed?,
+            },
             change => salvage::entry(rows, keys, terms, channel, change, at, volume.id())?,
         }
     }
@@ -411,7 +425,10 @@ fn apply(
     if let Some(snapshot) = pieces.take(entry.channel, &change) {
         return snapshot::put(rows, entry.channel, &snapshot, volume.id());
     }
-    if is_elsewhere(rows, entry.channel, volume)? || matches!(change, Change::Snapshot { .. }) {
+    let is_record = matches!(change, Change::Record { .. });
+    if !is_record && is_elsewhere(rows, entry.channel, volume)?
+        || matches!(change, Change::Snapshot { .. })
+    {
         return Ok(());
     }
     changes::replay(rows, entry.channel, change, at, volume.id())

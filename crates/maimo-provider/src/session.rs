@@ -67,8 +67,23 @@ impl ClientSession {
         }
     }
 
-    /// Runs a change of this channel, which is registered first where it may register itself.
+    /// Runs a change of this channel, which is registered first where it may register itself, unless its client is revoked.
     fn change<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Batch<'_>, ChannelRow) -> core::result::Result<Result<T>, LedgerError>
+        + Send
+        + 'static,
+    ) -> Result<T> {
+        self.change_even_revoked(move |batch, row| {
+            if row.revoked.is_some() {
+                return Ok(Err(ServiceError::Revoked));
+            }
+            work(batch, row)
+        })
+    }
+
+    /// Runs a change of this channel that only ends what was granted before.
+    fn change_even_revoked<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Batch<'_>, ChannelRow) -> core::result::Result<Result<T>, LedgerError>
         + Send
@@ -99,15 +114,21 @@ impl ClientSession {
     ) -> Result<Option<T>> {
         let read = self.inner.readers.read(|rows| {
             let Some(row) = rows.channel(&self.channel)? else {
-                return Ok(None);
+                return Ok(Ok(None));
             };
-            work(rows, &row).map(Some)
+            if row.is_over(now()) {
+                return Ok(Err(ServiceError::Revoked));
+            }
+            work(rows, &row).map(|found| Ok(Some(found)))
         });
-        read.map_err(|error| of_ledger(&error))
+        read.map_err(|error| of_ledger(&error))?
     }
 
     fn status_now(&self) -> Result<ChannelStatus> {
         let row = self.inner.row(self.channel)?;
+        if row.as_ref().is_some_and(|row| row.is_over(now())) {
+            return Err(ServiceError::Revoked);
+        }
         let (terms, totals, root, sequence) = match &row {
             Some(row) => (
                 row.terms,
@@ -401,6 +422,10 @@ impl Session for ClientSession {
 
     fn digest(&self, request: Bytes) -> Reply<'_, [u8; 32]> {
         Box::pin(async move { self.digest_now(&request) })
+    }
+
+    fn addresses(&self) -> Reply<'_, Option<Bytes>> {
+        Box::pin(async move { self.inner.addresses(self.network) })
     }
 }
 

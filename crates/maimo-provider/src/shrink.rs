@@ -10,8 +10,9 @@
 use crate::{
     error::ProviderError,
     group_commit::Durability,
-    ledger::snapshot,
+    ledger::{Record, snapshot},
     provider::{Inner, now},
+    rebuild,
     volume::{Volume, VolumeError, VolumeId},
 };
 
@@ -50,6 +51,8 @@ impl Inner {
                 Ok(())
             })?;
         }
+        self.committer
+            .run(move |batch| rebuild::log_records(batch, id))?;
         if self.committer.checkpoint()? {
             volume
                 .log()
@@ -59,8 +62,20 @@ impl Inner {
         Ok(())
     }
 
-    /// Moves channels from the log of one volume to that of another.
+    /// Moves channels and records from the log of one volume to that of another.
     pub(crate) fn move_log(&self, from: VolumeId, to: VolumeId) -> Result<(), ProviderError> {
+        self.committer.run(move |batch| {
+            for record in batch.rows.records_in(from)? {
+                let version = record.version + 1;
+                let moved = Record {
+                    log: to,
+                    version,
+                    ..record
+                };
+                batch.put_record(&moved, now())?;
+            }
+            Ok(())
+        })?;
         for channel in self.channels_in(from)? {
             self.committer.run(move |batch| {
                 let row = batch.rows.channel(&channel)?;
@@ -77,6 +92,12 @@ impl Inner {
             })?;
         }
         Ok(())
+    }
+
+    /// Returns whether nothing is in the log of a volume.
+    pub(crate) fn is_log_empty(&self, log: VolumeId) -> Result<bool, ProviderError> {
+        let records = self.readers.read(|rows| rows.records_in(log))?;
+        Ok(records.is_empty() && self.channels_in(log)?.is_empty())
     }
 
     /// Returns the channels that are in the log of a volume.

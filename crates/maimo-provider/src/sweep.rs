@@ -11,7 +11,8 @@ use maimo_core::{clock::Timestamp, id::ChannelId, live_map::LiveMap, units::grou
 use crate::{
     error::ProviderError,
     group_commit::Durability,
-    ledger::{LedgerError, Punch, changes, entry::Change},
+    invitation::Invited,
+    ledger::{LedgerError, Punch, RecordKind, Rows, changes, entry::Change},
     provider::Inner,
     volume::VolumeError,
 };
@@ -34,6 +35,16 @@ pub struct SweepReport {
     pub uploads: u64,
     /// Bytes that are charged to nobody any more.
     pub bytes: u64,
+}
+
+/// Takes invitations out of the rows of which nobody needs to hear any more. No log is told: made anew, they are taken out again.
+fn forget_stale(rows: &dyn Rows, now: Timestamp) -> Result<(), LedgerError> {
+    for record in rows.records(RecordKind::Invitation)? {
+        if Invited::parse(&record.body)?.is_stale(now) {
+            rows.remove_record(record.kind, &record.name)?;
+        }
+    }
+    Ok(())
 }
 
 impl Inner {
@@ -73,34 +84,58 @@ impl Inner {
     ) -> Result<SweepReport, ProviderError> {
         let mut report = SweepReport::default();
         for channel in channels {
-            let swept = self.committer.run(move |batch| {
-                let Some(row) = batch.rows.channel(&channel)? else {
-                    return Ok(changes::Sweeping::default());
-                };
-                let log = row.log;
-                let swept = changes::sweep(batch.rows, row, now)?;
-                if !swept.is_empty() {
-                    // Synced before any file is punched: an old state of the log must not name what is gone.
-                    let change = Change::Swept;
-                    batch.record(log, channel, &change, now, Durability::Synced);
-                }
-                Ok(swept)
-            })?;
-            report.packs += swept.packs;
-            report.heads_and_nodes += swept.heads + swept.nodes;
-            report.commits += swept.commits;
-            report.uploads += swept.uploads.len() as u64;
-            report.bytes += swept.bytes;
-            for (pack, volume) in swept.uploads {
-                self.abandon(channel, pack, volume);
-            }
+            self.sweep_channel(channel, now, &mut report)?;
         }
         let swept = now.0.to_le_bytes();
-        self.committer
-            .run(move |batch| batch.rows.put_meta(SWEPT, &swept))?;
+        self.committer.run(move |batch| {
+            forget_stale(batch.rows, now)?;
+            batch.rows.put_meta(SWEPT, &swept)
+        })?;
         self.punch_all();
         self.shrink_logs()?;
         Ok(report)
+    }
+
+    /// Frees all that is held for a client whose time is over.
+    pub(crate) fn sweep_revoked(
+        &self,
+        channel: ChannelId,
+        now: Timestamp,
+    ) -> Result<SweepReport, ProviderError> {
+        let mut report = SweepReport::default();
+        self.sweep_channel(channel, now, &mut report)?;
+        self.punch_all();
+        Ok(report)
+    }
+
+    fn sweep_channel(
+        &self,
+        channel: ChannelId,
+        now: Timestamp,
+        report: &mut SweepReport,
+    ) -> Result<(), ProviderError> {
+        let swept = self.committer.run(move |batch| {
+            let Some(row) = batch.rows.channel(&channel)? else {
+                return Ok(changes::Sweeping::default());
+            };
+            let log = row.log;
+            let swept = changes::sweep(batch.rows, row, now)?;
+            if !swept.is_empty() {
+                // Synced before any file is punched: an old state of the log must not name what is gone.
+                let change = Change::Swept;
+                batch.record(log, channel, &change, now, Durability::Synced);
+            }
+            Ok(swept)
+        })?;
+        report.packs += swept.packs;
+        report.heads_and_nodes += swept.heads + swept.nodes;
+        report.commits += swept.commits;
+        report.uploads += swept.uploads.len() as u64;
+        report.bytes += swept.bytes;
+        for (pack, volume) in swept.uploads {
+            self.abandon(channel, pack, volume);
+        }
+        Ok(())
     }
 
     /// Punches what is noted for it. What fails stays noted: a volume that is away comes back.

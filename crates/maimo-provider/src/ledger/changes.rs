@@ -7,9 +7,9 @@ use maimo_core::{
     ancestry,
     clock::Timestamp,
     custody::{
-        Begun, HeadRow, PackClass, Refusal, Terms, Totals, UploadRefusal, Verdict, admit,
-        begin_upload, expire_upload, finish_upload, put_node as custody_put_node, sweep_head,
-        sweep_node, sweep_pack, thin_commits,
+        Begun, ChannelState, HeadRow, PackClass, Refusal, Terms, Totals, UploadRefusal, Verdict,
+        admit, begin_upload, expire_upload, finish_upload, put_node as custody_put_node,
+        sweep_head, sweep_node, sweep_pack, thin_commits,
     },
     head_move::HeadMove,
     id::{ChannelId, RootHash},
@@ -18,14 +18,14 @@ use maimo_core::{
 };
 
 use super::{
-    ChannelRow, HeadKey, LedgerError, PackRow, Rows, StoredHead, UploadRow, entry::Change,
-    view::ChannelView,
+    ChannelRow, HeadKey, LedgerError, PackRow, Record, Revocation, Rows, StoredHead, UploadRow,
+    entry::Change, view::ChannelView,
 };
 use crate::volume::VolumeId;
 
 type Result<T> = core::result::Result<T, LedgerError>;
 
-/// Registers a client, or gives it other terms.
+/// Registers a client, or gives it other terms; one that was revoked may write again.
 pub(crate) fn register(
     rows: &dyn Rows,
     channel: ChannelId,
@@ -39,6 +39,7 @@ pub(crate) fn register(
         Some(row) => ChannelRow {
             label: label.to_owned(),
             terms,
+            revoked: None,
             ..row
         },
         None => {
@@ -50,11 +51,42 @@ pub(crate) fn register(
                 era: 0,
                 registered: now,
                 seen: now,
-                state: maimo_core::custody::ChannelState::new(channel, client),
+                met: now,
+                revoked: None,
+                state: ChannelState::new(channel, client),
             });
         }
     };
     rows.put_channel(&row)
+}
+
+/// Lets a client write no more, and read until then.
+pub(crate) fn revoke(
+    rows: &dyn Rows,
+    channel: ChannelRow,
+    reads_until: Timestamp,
+    now: Timestamp,
+) -> Result<()> {
+    let since = channel.revoked.map_or(now, |revoked| revoked.since);
+    rows.put_channel(&ChannelRow {
+        revoked: Some(Revocation { since, reads_until }),
+        ..channel
+    })
+}
+
+/// Notes that a client was here.
+pub(crate) fn meet(rows: &dyn Rows, channel: ChannelRow, now: Timestamp) -> Result<()> {
+    let met = channel.met.max(now);
+    rows.put_channel(&ChannelRow { met, ..channel })
+}
+
+/// Takes a record in, unless one that is as new is known.
+pub(crate) fn put_record(rows: &dyn Rows, record: &Record) -> Result<()> {
+    let known = rows.record(record.kind, &record.name)?;
+    if known.is_some_and(|known| known.version >= record.version) {
+        return Ok(());
+    }
+    rows.put_record(record)
 }
 
 /// What became of the wish to upload.
@@ -312,6 +344,9 @@ impl Sweeping {
 
 /// Frees the rows of what may be freed of a channel, thins out commits, and notes which files have to be punched.
 pub(crate) fn sweep(rows: &dyn Rows, mut channel: ChannelRow, now: Timestamp) -> Result<Sweeping> {
+    if channel.is_over(now) {
+        return free_all(rows, channel);
+    }
     let number = channel.number;
     let mut sweeping = Sweeping::default();
     let mut totals = channel.state.totals;
@@ -368,6 +403,31 @@ pub(crate) fn sweep(rows: &dyn Rows, mut channel: ChannelRow, now: Timestamp) ->
     Ok(sweeping)
 }
 
+/// Frees all that is held for a client who may not even read any more. Its row stays, and says so.
+fn free_all(rows: &dyn Rows, mut channel: ChannelRow) -> Result<Sweeping> {
+    let number = channel.number;
+    let before = channel.state.totals;
+    let mut sweeping = Sweeping {
+        nodes: rows.nodes(number)?.len() as u64,
+        heads: rows.heads(number)?.len() as u64,
+        bytes: before.held + before.reserved,
+        ..Sweeping::default()
+    };
+    for row in rows.packs(number)? {
+        rows.put_punch(number, row.held.reference(), row.volume)?;
+        sweeping.packs += 1;
+    }
+    let uploads = rows.uploads(number)?.into_iter();
+    sweeping.uploads = uploads.map(|row| (row.upload.pack, row.volume)).collect();
+    if sweeping.is_empty() {
+        return Ok(sweeping);
+    }
+    rows.clear(number)?;
+    channel.state = ChannelState::new(channel.state.channel, channel.client());
+    rows.put_channel(&channel)?;
+    Ok(sweeping)
+}
+
 /// Replays an entry of the log of `volume`.
 ///
 /// # Errors
@@ -391,10 +451,28 @@ pub(crate) fn replay(
     {
         return register(rows, channel, *client, label, *terms, log, at);
     }
+    if let Change::Record {
+        kind,
+        version,
+        body,
+    } = change
+    {
+        let name = channel.0;
+        let record = Record {
+            kind,
+            name,
+            version,
+            log,
+            body,
+        };
+        return put_record(rows, &record);
+    }
     let row = rows.channel(&channel)?.ok_or(REFUSED)?;
     match change {
-        // Pieces are put together by whoever replays.
-        Change::Registered { .. } | Change::Snapshot { .. } => {}
+        Change::Revoked { reads_until } => revoke(rows, row, reads_until, at)?,
+        Change::Met => meet(rows, row, at)?,
+        // Pieces are put together by whoever replays; the others are done above.
+        Change::Registered { .. } | Change::Record { .. } | Change::Snapshot { .. } => {}
         Change::UploadBegun {
             pack,
             class,

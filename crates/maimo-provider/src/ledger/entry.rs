@@ -13,7 +13,7 @@ use maimo_core::{
     units::PACK_BYTES_MAX,
 };
 
-use super::sqlite::encode;
+use super::{RecordKind, sqlite::encode};
 use crate::volume::VolumeId;
 
 /// The longest label, in bytes.
@@ -56,6 +56,16 @@ pub(crate) enum Change {
     },
     /// What may be freed was, and commits were thinned out.
     Swept,
+    /// Its client may write no more, and read until then.
+    Revoked { reads_until: Timestamp },
+    /// Its client was here that day.
+    Met,
+    /// A record of the provider itself, whole, under its name in the channel's place: see [`super::Record`].
+    Record {
+        kind: RecordKind,
+        version: u64,
+        body: Vec<u8>,
+    },
     /// A piece of all that the channel's rows are by now: see [`super::snapshot`].
     Snapshot {
         index: u32,
@@ -74,6 +84,9 @@ const NODE_PUT: u8 = 7;
 const HEAD_MOVED: u8 = 8;
 const SWEPT: u8 = 9;
 const SNAPSHOT: u8 = 10;
+const REVOKED: u8 = 11;
+const MET: u8 = 12;
+const RECORD: u8 = 13;
 
 impl Change {
     /// Returns the kind of the log's entry.
@@ -89,6 +102,9 @@ impl Change {
             Self::HeadMoved { .. } => HEAD_MOVED,
             Self::Swept => SWEPT,
             Self::Snapshot { .. } => SNAPSHOT,
+            Self::Revoked { .. } => REVOKED,
+            Self::Met => MET,
+            Self::Record { .. } => RECORD,
         }
     }
 
@@ -134,7 +150,17 @@ impl Change {
                 out.put_bytes(ancestry);
                 out.put(request);
             }
-            Self::Swept => {}
+            Self::Swept | Self::Met => {}
+            Self::Revoked { reads_until } => out.put_u64(reads_until.0),
+            Self::Record {
+                kind,
+                version,
+                body,
+            } => {
+                out.put_u8(kind.to_number());
+                out.put_u64(*version);
+                out.put(body);
+            }
             Self::Snapshot {
                 index,
                 count,
@@ -190,6 +216,19 @@ impl Change {
                 request: rest(&mut reader)?,
             },
             SWEPT => Self::Swept,
+            REVOKED => Self::Revoked {
+                reads_until: Timestamp(reader.u64("end of reading in the log")?),
+            },
+            MET => Self::Met,
+            RECORD => Self::Record {
+                kind: RecordKind::from_number(reader.u8("kind of a record")?).ok_or(
+                    ParseError::Invalid {
+                        what: "kind of a record",
+                    },
+                )?,
+                version: reader.u64("version of a record")?,
+                body: rest(&mut reader)?,
+            },
             SNAPSHOT => Self::Snapshot {
                 index: reader.u32("index of a piece in the log")?,
                 count: reader.u32("count of pieces in the log")?,

@@ -23,6 +23,9 @@ CREATE TABLE channels (
     era        INTEGER NOT NULL, -- how often it went from one log to another
     registered INTEGER NOT NULL,
     seen       INTEGER NOT NULL,
+    met        INTEGER NOT NULL, -- when its client was last here, to the day
+    revoked    INTEGER, -- since when its client may write no more
+    reads_until INTEGER, -- until when it may still read
     sequence   INTEGER NOT NULL, -- of the newest head; 0 before the first
     data       BLOB NOT NULL,
     vital      BLOB NOT NULL,
@@ -97,6 +100,17 @@ CREATE TABLE ancestry (
     hash    BLOB NOT NULL,
     PRIMARY KEY (channel, height, place)
 ) WITHOUT ROWID;
+
+-- What is kept of the provider itself: see Record.
+CREATE TABLE records (
+    number  INTEGER PRIMARY KEY,
+    kind    INTEGER NOT NULL,
+    name    BLOB NOT NULL,
+    version INTEGER NOT NULL,
+    log     BLOB NOT NULL,
+    body    BLOB NOT NULL,
+    UNIQUE (kind, name)
+);
 
 -- Groups that no row of a pack names any more and that its file may still have.
 CREATE TABLE punches (

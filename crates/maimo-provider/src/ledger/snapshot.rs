@@ -20,14 +20,16 @@ use maimo_core::{
 };
 
 use super::{
-    ChannelRow, HeadKey, LedgerError, PackRow, Result, Rows, StoredHead, UploadRow, changes,
+    ChannelRow, HeadKey, LedgerError, PackRow, Result, Revocation, Rows, StoredHead, UploadRow,
+    changes,
     entry::{Change, LABEL_BYTES_MAX},
     sqlite::encode,
 };
 use crate::volume::VolumeId;
 
 const PIECE_BYTES: usize = 1024 * 1024;
-const VERSION: u8 = 1;
+/// Version 1 knew neither revocations nor when a client was last here.
+const VERSION: u8 = 2;
 const WHAT: &str = "snapshot in the log";
 const WRONG: LedgerError = LedgerError::Damaged { what: WHAT };
 
@@ -90,6 +92,15 @@ fn write(rows: &dyn Rows, channel: &ChannelRow) -> Result<Vec<u8>> {
     encode::put_terms(&channel.terms, &mut out);
     out.put_u64(channel.registered.0);
     out.put_u64(channel.seen.0);
+    out.put_u64(channel.met.0);
+    match channel.revoked {
+        None => out.put_u8(0),
+        Some(Revocation { since, reads_until }) => {
+            out.put_u8(1);
+            out.put_u64(since.0);
+            out.put_u64(reads_until.0);
+        }
+    }
     let Totals {
         live,
         held,
@@ -242,7 +253,8 @@ fn channel_row(
     log: VolumeId,
 ) -> Result<(ChannelRow, u64, Inventories)> {
     let mut parse = || -> core::result::Result<_, ParseError> {
-        if reader.u8(WHAT)? != VERSION {
+        let version = reader.u8(WHAT)?;
+        if !(1..=VERSION).contains(&version) {
             return Err(ParseError::Invalid { what: WHAT });
         }
         let era = reader.u32(WHAT)?;
@@ -251,6 +263,20 @@ fn channel_row(
         let label = String::from_utf8(label).map_err(|_| ParseError::Invalid { what: WHAT })?;
         let terms = encode::terms(reader)?;
         let (registered, seen) = (reader.u64(WHAT)?, reader.u64(WHAT)?);
+        let (met, revoked) = if version == 1 {
+            (Timestamp(seen), None)
+        } else {
+            let met = Timestamp(reader.u64(WHAT)?);
+            let revoked = match reader.u8(WHAT)? {
+                0 => None,
+                1 => Some(Revocation {
+                    since: Timestamp(reader.u64(WHAT)?),
+                    reads_until: Timestamp(reader.u64(WHAT)?),
+                }),
+                _ => return Err(ParseError::Invalid { what: WHAT }),
+            };
+            (met, revoked)
+        };
         let totals = Totals {
             live: reader.u64(WHAT)?,
             held: reader.u64(WHAT)?,
@@ -273,6 +299,8 @@ fn channel_row(
             era,
             registered: Timestamp(registered),
             seen: Timestamp(seen),
+            met,
+            revoked,
             state,
         };
         Ok((row, sequence, (data, vital)))

@@ -14,13 +14,13 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use super::{Ledger, LedgerError, Result, Rows};
 use crate::clean::Clean;
 
-pub(super) mod encode;
+pub(crate) mod encode;
 mod rows;
 
 use rows::SqliteRows;
 
 /// The version of the schema; a ledger of another one is made anew.
-const SCHEMA_VERSION: i32 = 2;
+const SCHEMA_VERSION: i32 = 3;
 const SCHEMA: &str = include_str!("schema.sql");
 /// How many connections that read are kept for the next who reads.
 const READERS_MAX: usize = 8;

@@ -16,7 +16,7 @@ use maimo_net::{
     service::{ServiceError, Session},
 };
 
-use super::{Inner, Provider};
+use super::{Inner, Provider, now};
 use crate::session::ClientSession;
 
 /// A provider on one network. Clones are the same one.
@@ -54,9 +54,14 @@ impl connect::Provider for Face {
 
     fn session(&self, client: ClientPublicKey) -> Result<Arc<dyn Session>, ServiceError> {
         let inner = &self.inner;
-        let channel = inner.keys.channel(self.network, &client);
-        if inner.volumes.folder_grace().is_none() && inner.row(channel)?.is_none() {
-            return Err(ServiceError::UnknownClient);
+        if inner.volumes.folder_grace().is_none() {
+            let channel = inner.keys.channel(self.network, &client);
+            let row = inner.row(channel)?.ok_or(ServiceError::UnknownClient)?;
+            let now = now();
+            if row.is_over(now) {
+                return Err(ServiceError::Revoked);
+            }
+            inner.meet(&row, now);
         }
         let session = ClientSession::new(Arc::clone(inner), self.network, client);
         Ok(Arc::new(session))
@@ -64,16 +69,15 @@ impl connect::Provider for Face {
 
     fn redeem(
         &self,
-        _client: ClientPublicKey,
-        _token: &InvitationToken,
+        client: ClientPublicKey,
+        token: &InvitationToken,
     ) -> Result<Welcome, ServiceError> {
-        Err(ServiceError::InvitationRefused {
-            detail: "this provider takes clients in by hand".to_owned(),
-        })
+        self.inner.redeem(self.network, client, token)
     }
 
     fn addresses(&self) -> Option<Bytes> {
-        None
+        // Whoever is told none keeps those it has.
+        self.inner.addresses(self.network).ok().flatten()
     }
 }
 
@@ -100,7 +104,7 @@ impl connect::Provider for Provider {
     }
 
     fn addresses(&self) -> Option<Bytes> {
-        None
+        self.face(Network::Onion).addresses()
     }
 }
 

@@ -167,7 +167,7 @@ impl Provider {
         Ok(())
     }
 
-    /// Forgets a volume that no pack is on. Channels whose log is there go to that of another volume. Its folder stays.
+    /// Forgets a volume that no pack is on. Channels and invitations whose log is there go to that of another volume. Its folder stays.
     ///
     /// # Errors
     ///
@@ -192,7 +192,7 @@ impl Provider {
         if is_used {
             return Err(ProviderError::NotEmpty { path });
         }
-        if !inner.channels_in(id)?.is_empty() {
+        if !inner.is_log_empty(id)? {
             let others = inner.volumes.list().into_iter();
             let mut others = others.filter(|(listed, _, volume)| {
                 listed.id != id && !listed.is_draining && volume.is_some()

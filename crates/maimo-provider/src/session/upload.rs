@@ -151,7 +151,8 @@ impl ClientSession {
         incoming
             .finish()
             .map_err(|error| of_volume(&error, "a pack"))?;
-        let done = self.change(move |batch, row| {
+        // A revocation since it began leaves it be: its file is in place, and freed with all others.
+        let done = self.change_even_revoked(move |batch, row| {
             let (log, channel, number, at) = (row.log, row.state.channel, row.number, now());
             if let Some(other) = changes::finish(batch.rows, row, pack, class, volume, at)? {
                 batch.rows.put_punch(number, &pack, other)?;

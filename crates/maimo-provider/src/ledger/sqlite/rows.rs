@@ -16,8 +16,8 @@ use rusqlite::{Connection, OptionalExtension, Params, Row, params};
 use super::encode;
 use crate::{
     ledger::{
-        ChannelNumber, ChannelRow, HeadKey, LedgerError, Mark, PackRow, Punch, Result, Rows,
-        StoredHead, UploadRow,
+        ChannelNumber, ChannelRow, HeadKey, LedgerError, Mark, PackRow, Punch, Record, RecordKind,
+        Result, Revocation, Rows, StoredHead, UploadRow,
     },
     volume::{LogPosition, VolumeId},
 };
@@ -70,6 +70,7 @@ impl SqliteRows<'_> {
 
 const PACK: &str = "root, length, class, volume, extents";
 const HEAD: &str = "sequence, root, length, commit_root, commit_length, admitted, free_after";
+const RECORD: &str = "kind, name, version, log, body";
 const UPLOAD: &str = "root, length, class, volume, reserved, expires";
 
 impl Rows for SqliteRows<'_> {
@@ -110,6 +111,7 @@ impl Rows for SqliteRows<'_> {
                    OR EXISTS (SELECT 1 FROM nodes WHERE channel = number AND free_after IS NOT NULL AND free_after BETWEEN 0 AND ?1)
                    OR EXISTS (SELECT 1 FROM heads WHERE channel = number AND free_after IS NOT NULL AND free_after BETWEEN 0 AND ?1)
                    OR EXISTS (SELECT 1 FROM uploads WHERE channel = number AND expires BETWEEN 0 AND ?1)
+                   OR (reads_until IS NOT NULL AND reads_until BETWEEN 0 AND ?1 AND (sequence > 0 OR held > 0 OR reserved > 0))
                    ORDER BY number";
         self.all(sql, [clip(now), clip(seen)], |row| {
             Ok(ChannelId(row.get(0)?))
@@ -117,7 +119,7 @@ impl Rows for SqliteRows<'_> {
     }
 
     fn channel(&self, channel: &ChannelId) -> Result<Option<ChannelRow>> {
-        let sql = "SELECT number, client, label, terms, log, registered, seen, sequence, data, vital, ancestry, live, held, reserved, era
+        let sql = "SELECT number, client, label, terms, log, registered, seen, sequence, data, vital, ancestry, live, held, reserved, era, met, revoked, reads_until
                    FROM channels WHERE channel = ?1";
         let found = self.one(sql, [channel.as_bytes()], |row| {
             let client = ClientPublicKey::from_bytes(&row.get(1)?)
@@ -144,6 +146,8 @@ impl Rows for SqliteRows<'_> {
                 era: row.get(14)?,
                 registered: timestamp(row, 5)?,
                 seen: timestamp(row, 6)?,
+                met: timestamp(row, 15)?,
+                revoked: revocation(row, 16)?,
                 state,
             };
             Ok((channel, unsigned(row, 7)?, inventories))
@@ -163,8 +167,8 @@ impl Rows for SqliteRows<'_> {
     }
 
     fn add_channel(&self, row: &ChannelRow) -> Result<()> {
-        let sql = "INSERT INTO channels (channel, client, label, terms, log, registered, seen, sequence, data, vital, ancestry, live, held, reserved, era)
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0, ?8, ?8, ?9, 0, 0, 0, ?10)";
+        let sql = "INSERT INTO channels (channel, client, label, terms, log, registered, seen, sequence, data, vital, ancestry, live, held, reserved, era, met, revoked, reads_until)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0, ?8, ?8, ?9, 0, 0, 0, ?10, ?11, ?12, ?13)";
         let (mut terms, mut ancestry) = (Vec::new(), Vec::new());
         encode::put_terms(&row.terms, &mut terms);
         row.state.ancestry.encode(&mut ancestry);
@@ -181,13 +185,17 @@ impl Rows for SqliteRows<'_> {
                 encode::inventory(&maimo_core::inventory::InventoryRef::EMPTY),
                 ancestry,
                 row.era,
+                row.met.0.cast_signed(),
+                row.revoked.map(|revoked| revoked.since.0.cast_signed()),
+                row.revoked
+                    .map(|revoked| revoked.reads_until.0.cast_signed()),
             ],
         )
     }
 
     fn put_channel(&self, row: &ChannelRow) -> Result<()> {
         let sql = "UPDATE channels SET label = ?2, terms = ?3, log = ?4, seen = ?5, sequence = ?6, data = ?7, vital = ?8, ancestry = ?9,
-                   live = ?10, held = ?11, reserved = ?12, era = ?13 WHERE number = ?1";
+                   live = ?10, held = ?11, reserved = ?12, era = ?13, met = ?14, revoked = ?15, reads_until = ?16 WHERE number = ?1";
         let (mut terms, mut ancestry) = (Vec::new(), Vec::new());
         encode::put_terms(&row.terms, &mut terms);
         row.state.ancestry.encode(&mut ancestry);
@@ -210,6 +218,10 @@ impl Rows for SqliteRows<'_> {
                 row.state.totals.held.cast_signed(),
                 row.state.totals.reserved.cast_signed(),
                 row.era,
+                row.met.0.cast_signed(),
+                row.revoked.map(|revoked| revoked.since.0.cast_signed()),
+                row.revoked
+                    .map(|revoked| revoked.reads_until.0.cast_signed()),
             ],
         )
     }
@@ -473,9 +485,40 @@ impl Rows for SqliteRows<'_> {
                    + (SELECT COALESCE(SUM(100 + length(extents)), 0) FROM packs WHERE channel = number)
                    + (SELECT COALESCE(SUM(100 + length), 0) FROM nodes WHERE channel = number)
                    + (SELECT COALESCE(SUM(100 + length + COALESCE(commit_length, 0)), 0) FROM heads WHERE channel = number)
-                   + (SELECT 140 * COUNT(*) FROM roots WHERE channel = number)), 0) FROM channels WHERE log = ?1";
+                   + (SELECT 140 * COUNT(*) FROM roots WHERE channel = number)), 0)
+                   + (SELECT COALESCE(SUM(100 + length(body)), 0) FROM records WHERE log = ?1) FROM channels WHERE log = ?1";
         let bytes = self.one(sql, [log.0], |row| unsigned(row, 0))?;
         Ok(bytes.unwrap_or(0))
+    }
+
+    fn record(&self, kind: RecordKind, name: &[u8; 32]) -> Result<Option<Record>> {
+        let sql = format!("SELECT {RECORD} FROM records WHERE kind = ?1 AND name = ?2");
+        self.one(&sql, params![kind.to_number(), name], record_row)
+    }
+
+    fn records(&self, kind: RecordKind) -> Result<Vec<Record>> {
+        let sql = format!("SELECT {RECORD} FROM records WHERE kind = ?1 ORDER BY number");
+        self.all(&sql, [kind.to_number()], record_row)
+    }
+
+    fn records_in(&self, log: VolumeId) -> Result<Vec<Record>> {
+        let sql = format!("SELECT {RECORD} FROM records WHERE log = ?1 ORDER BY number");
+        self.all(&sql, [log.0], record_row)
+    }
+
+    fn put_record(&self, record: &Record) -> Result<()> {
+        let sql = "INSERT INTO records (kind, name, version, log, body) VALUES (?1, ?2, ?3, ?4, ?5)
+                   ON CONFLICT (kind, name) DO UPDATE SET version = excluded.version, log = excluded.log, body = excluded.body";
+        let (kind, version) = (record.kind.to_number(), record.version.cast_signed());
+        self.execute(
+            sql,
+            params![kind, record.name, version, record.log.0, record.body],
+        )
+    }
+
+    fn remove_record(&self, kind: RecordKind, name: &[u8; 32]) -> Result<()> {
+        let sql = "DELETE FROM records WHERE kind = ?1 AND name = ?2";
+        self.change(sql, params![kind.to_number(), name])
     }
 
     fn used(&self, volume: VolumeId) -> Result<u64> {
@@ -565,6 +608,26 @@ fn node_row(row: &Row<'_>) -> Result<NodeRow> {
     Ok(NodeRow {
         reference: reference(row, 0)?,
         hold: encode::parse_hold(row.get(2)?),
+    })
+}
+
+fn revocation(row: &Row<'_>, column: usize) -> Result<Option<Revocation>> {
+    let since: Option<i64> = row.get(column)?;
+    let until: Option<i64> = row.get(column + 1)?;
+    Ok(since.zip(until).map(|(since, until)| Revocation {
+        since: Timestamp(since.cast_unsigned()),
+        reads_until: Timestamp(until.cast_unsigned()),
+    }))
+}
+
+fn record_row(row: &Row<'_>) -> Result<Record> {
+    Ok(Record {
+        kind: RecordKind::from_number(row.get(0)?)
+            .ok_or(encode::damaged("the kind of a record"))?,
+        name: row.get(1)?,
+        version: unsigned(row, 2)?,
+        log: VolumeId(row.get(3)?),
+        body: row.get(4)?,
     })
 }
 
