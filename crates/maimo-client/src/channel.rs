@@ -87,7 +87,8 @@ impl Engine {
             id,
             auth: *auth.as_bytes(),
             name,
-            address: request.address.clone(),
+            addresses: vec![request.address.clone()],
+            list: 0,
         };
         let channel = self.connect(&row)?;
         let has_begun = self.catalog.position()?.sequence > 0;
@@ -108,7 +109,7 @@ impl Engine {
             channel: id,
             auth: row.auth,
             name: row.name.clone(),
-            addresses: vec![row.address.clone()],
+            addresses: row.addresses.clone(),
             closed,
         };
         let begun = if has_begun {
@@ -160,7 +161,7 @@ impl Engine {
         };
         Ok(ChannelReport {
             name: row.name.clone(),
-            address: row.address.clone(),
+            address: row.address().to_owned(),
             cap: status.as_ref().map(|status| status.terms.cap),
             used: status
                 .as_ref()
@@ -195,7 +196,7 @@ impl Engine {
             channel: row.id,
             auth: row.auth,
             name: row.name.clone(),
-            addresses: vec![row.address.clone()],
+            addresses: row.addresses.clone(),
             closed: true,
         };
         self.commit_records(&[record], control)?;

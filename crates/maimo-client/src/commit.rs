@@ -443,10 +443,13 @@ impl Engine {
             .and_then(|receipt| receipt.check(first.id, seen.sequence, seen.root))
             .map_err(|_| first.wrong("a receipt"))?;
         let head = candidate.after.head.as_ref().ok_or_else(not_read)?;
+        let mut ancestry = Vec::new();
+        candidate.after.ancestry.encode(&mut ancestry);
         let row = SeenRow {
             seen,
             head: head.encode(),
             commit: candidate.commit.clone(),
+            ancestry,
         };
         let named: Vec<PackNumber> = records
             .iter()

@@ -151,7 +151,8 @@ impl Engine {
             id,
             auth: info.auth,
             name: info.name,
-            address: info.addresses.into_iter().next().unwrap_or_default(),
+            addresses: info.addresses,
+            list: 0,
         })
     }
 
@@ -165,8 +166,7 @@ impl Engine {
                 row.name
             )));
         }
-        let addresses = [row.address.clone()];
-        let reply = self.connector.connect(&addresses, auth, &keys.client);
+        let reply = self.connector.connect(&row.addresses, auth, &keys.client);
         let session =
             futures_executor::block_on(reply).map_err(|source| ClientError::Provider {
                 channel: row.name.clone(),
@@ -175,7 +175,7 @@ impl Engine {
         let channel = Arc::new(OpenChannel {
             id,
             name: row.name.clone(),
-            address: row.address.clone(),
+            addresses: row.addresses.clone(),
             auth,
             keys,
             session,

@@ -40,8 +40,17 @@ pub(crate) struct ChannelRow {
     pub(crate) auth: [u8; AuthPublicKey::LENGTH],
     /// What its owner calls it.
     pub(crate) name: String,
-    /// Where its provider is.
-    pub(crate) address: String,
+    /// Where its provider is; the first is tried first.
+    pub(crate) addresses: Vec<String>,
+    /// The sequence of the provider's signed address list that they are from; 0 where they are from none.
+    pub(crate) list: u64,
+}
+
+impl ChannelRow {
+    /// Returns the address that people are shown.
+    pub(crate) fn address(&self) -> &str {
+        self.addresses.first().map_or("", String::as_str)
+    }
 }
 
 /// The last head seen of a channel.
@@ -53,6 +62,8 @@ pub(crate) struct SeenRow {
     pub(crate) head: Vec<u8>,
     /// Its sealed commit.
     pub(crate) commit: Vec<u8>,
+    /// The roots before it, encoded; empty where an older program saw it.
+    pub(crate) ancestry: Vec<u8>,
 }
 
 /// A head that was sent, or was about to be, and whose fate is not known.
@@ -66,7 +77,9 @@ pub(crate) struct CandidateRow {
 
 const SCHEMA: &str = include_str!("node_state/schema.sql");
 /// Written to the file's header, so that another version's is not taken for ours.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
+/// What brings a file of version 1 to version 2.
+const FROM_1: &str = include_str!("node_state/from_1.sql");
 /// How many names are taken ahead, at least and at most.
 const AHEAD: (u64, u64) = (64, 65_536);
 
@@ -138,9 +151,20 @@ impl NodeState {
     }
 
     fn read(db: Connection) -> Result<Self, ClientError> {
-        let version: i64 = db
+        let mut version: i64 = db
             .pragma_query_value(None, "user_version", |row| row.get(0))
             .map_err(failed)?;
+        if version == 1 {
+            // In one transaction: an older program finds the file as it was, or a version it does not know.
+            let bring = || {
+                let tx = db.unchecked_transaction()?;
+                tx.execute_batch(FROM_1)?;
+                tx.pragma_update(None, "user_version", VERSION)?;
+                tx.commit()
+            };
+            bring().map_err(failed)?;
+            version = VERSION;
+        }
         if version != VERSION {
             return Err(ClientError::Corrupt(format!(
                 "the node's state file is of version {version}, this program knows {VERSION}"
@@ -274,30 +298,50 @@ impl NodeState {
     /// Returns the channels opened here, in the order they were.
     pub(crate) fn channels(&self) -> Result<Vec<ChannelRow>, ClientError> {
         let read = || -> rusqlite::Result<Vec<_>> {
-            let sql = "SELECT id, auth, name, address FROM channel ORDER BY opened, name";
+            let sql = "SELECT id, auth, name, list FROM channel ORDER BY opened, name";
             let mut statement = self.db.prepare_cached(sql)?;
             let rows = statement.query_map([], |row| {
                 Ok(ChannelRow {
                     id: ChannelId(row.get(0)?),
                     auth: row.get(1)?,
                     name: row.get(2)?,
-                    address: row.get(3)?,
+                    addresses: Vec::new(),
+                    list: unsigned(row.get(3)?),
                 })
             })?;
-            rows.collect()
+            let mut rows: Vec<ChannelRow> = rows.collect::<rusqlite::Result<_>>()?;
+            let sql = "SELECT address FROM channel_address WHERE channel = ?1 ORDER BY place";
+            let mut statement = self.db.prepare_cached(sql)?;
+            for row in &mut rows {
+                let addresses = statement.query_map([row.id.0], |row| row.get(0))?;
+                row.addresses = addresses.collect::<rusqlite::Result<_>>()?;
+            }
+            Ok(rows)
         };
         read().map_err(failed)
     }
 
-    /// Writes down a channel, or its other name or address.
+    /// Writes down a channel, or its other name or addresses.
     pub(crate) fn put_channel(&self, channel: &ChannelRow) -> Result<(), ClientError> {
         self.write(|tx| {
             tx.execute(
-                "INSERT INTO channel VALUES (?1, ?2, ?3, ?4, (SELECT count(*) FROM channel))
-                 ON CONFLICT (id) DO UPDATE SET name = ?3, address = ?4",
-                params![channel.id.0, channel.auth, channel.name, channel.address],
-            )
-            .map(drop)
+                "INSERT INTO channel VALUES (?1, ?2, ?3, (SELECT count(*) FROM channel), ?4)
+                 ON CONFLICT (id) DO UPDATE SET name = ?3, list = ?4",
+                params![
+                    channel.id.0,
+                    channel.auth,
+                    channel.name,
+                    signed(channel.list)
+                ],
+            )?;
+            let sql = "DELETE FROM channel_address WHERE channel = ?1";
+            tx.execute(sql, [channel.id.0])?;
+            let sql = "INSERT INTO channel_address VALUES (?1, ?2, ?3)";
+            let mut insert = tx.prepare_cached(sql)?;
+            for (place, address) in (0_i64..).zip(&channel.addresses) {
+                insert.execute(params![channel.id.0, place, address])?;
+            }
+            Ok(())
         })
     }
 
@@ -305,7 +349,7 @@ impl NodeState {
     pub(crate) fn forget_channel(&self, channel: ChannelId) -> Result<(), ClientError> {
         self.write(|tx| {
             tx.execute("DELETE FROM channel WHERE id = ?1", [channel.0])?;
-            for table in ["seen", "candidate", "node", "challenge"] {
+            for table in ["channel_address", "seen", "candidate", "node", "challenge"] {
                 let sql = format!("DELETE FROM {table} WHERE channel = ?1");
                 tx.execute(&sql, [channel.0])?;
             }
@@ -320,9 +364,10 @@ impl NodeState {
                 seen: seen(row)?,
                 head: row.get(2)?,
                 commit: row.get(3)?,
+                ancestry: row.get(4)?,
             })
         };
-        let sql = r#"SELECT sequence, root, head, "commit" FROM seen WHERE channel = ?1"#;
+        let sql = r#"SELECT sequence, root, head, "commit", ancestry FROM seen WHERE channel = ?1"#;
         self.db
             .prepare_cached(sql)
             .and_then(|mut statement| statement.query_row([channel.0], read).optional())
@@ -525,13 +570,14 @@ fn seen(row: &Row<'_>) -> rusqlite::Result<Seen> {
 }
 
 fn saw(tx: &Transaction<'_>, channel: ChannelId, row: &SeenRow) -> rusqlite::Result<()> {
-    tx.prepare_cached("INSERT OR REPLACE INTO seen VALUES (?1, ?2, ?3, ?4, ?5)")?
+    tx.prepare_cached("INSERT OR REPLACE INTO seen VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
         .execute(params![
             channel.0,
             signed(row.seen.sequence),
             row.seen.root.0,
             row.head,
-            row.commit
+            row.commit,
+            row.ancestry
         ])
         .map(drop)
 }

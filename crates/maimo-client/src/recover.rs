@@ -98,7 +98,8 @@ impl Engine {
                 id,
                 auth: info.auth,
                 name: info.name,
-                address: info.addresses.into_iter().next().unwrap_or_default(),
+                addresses: info.addresses,
+                list: 0,
             };
             let other = self.connect(&row).and_then(|channel| {
                 let part = self.show(&channel)?;
@@ -155,7 +156,8 @@ impl Engine {
             id,
             auth: *auth.as_bytes(),
             name: known.map_or(name, |row| row.name),
-            address: address.to_owned(),
+            addresses: vec![address.to_owned()],
+            list: 0,
         })
     }
 
@@ -178,7 +180,8 @@ impl Engine {
             id: channel.id,
             auth: *channel.auth.as_bytes(),
             name: channel.name.clone(),
-            address: channel.address.clone(),
+            addresses: channel.addresses.clone(),
+            list: 0,
         })
     }
 

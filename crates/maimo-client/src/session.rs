@@ -35,7 +35,7 @@ pub struct OpenChannel {
     /// What its owner calls it.
     pub name: String,
     /// Where its provider is.
-    pub address: String,
+    pub addresses: Vec<String>,
     /// The key it was opened with.
     pub auth: AuthPublicKey,
     /// The keys of what it holds.

@@ -65,8 +65,8 @@ impl Engine {
             let (root, sequence) =
                 seen.map_or((RootHash::NONE, 0), |(_, seen)| (seen.root, seen.sequence));
             RootReport {
+                address: row.address().to_owned(),
                 channel: row.name,
-                address: row.address,
                 root,
                 sequence,
                 check: check_words(&row.id).join(" "),

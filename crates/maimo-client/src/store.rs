@@ -116,19 +116,31 @@ pub(crate) struct Run<'e> {
     pub(crate) bytes_sent: u64,
     /// Questions about the packs sealed here whose answers are known.
     pub(crate) tokens: HashMap<ChannelId, BTreeMap<ObjectRef, Token>>,
+    /// Whether what it builds on was read from the channels for it, and not only kept from the last time.
+    has_read: bool,
     /// Whether another device made it necessary to begin anew.
     pub(crate) is_superseded: bool,
 }
 
 impl<'e> Run<'e> {
-    /// Begins a run on the newest state. `keep_tokens` prepares for proving possession.
+    /// Begins a run: on the newest state, or where `trusting` on the one last seen, if all of that is here. `keep_tokens` prepares for proving
+    /// possession.
+    ///
+    /// A little that goes into the tail then costs one round trip, the move of the head. What is more asks first after all: it would send again
+    /// what another device has sent meanwhile.
     pub(crate) fn begin(
         engine: &'e mut Engine,
         control: &'e Control,
         level: Level,
         keep_tokens: bool,
+        trusting: bool,
     ) -> Result<Self, ClientError> {
-        engine.sync(control)?;
+        let has_read = if trusting {
+            engine.stand(control)?
+        } else {
+            engine.sync(control)?;
+            true
+        };
         let channels = engine.channels()?;
         if let Some(first) = channels.first() {
             // A catalog that was built anew has the journal, which does not say it.
@@ -170,6 +182,7 @@ impl<'e> Run<'e> {
             bytes_stored: 0,
             bytes_sent: 0,
             tokens: HashMap::new(),
+            has_read,
             is_superseded: false,
             channels,
             engine,
@@ -243,6 +256,21 @@ impl<'e> Run<'e> {
         }
     }
 
+    /// Makes sure that the run builds on the newest state, before anything is sent for it but a move.
+    fn read(&mut self) -> Result<(), ClientError> {
+        if core::mem::replace(&mut self.has_read, true) {
+            return Ok(());
+        }
+        let before = self.engine.catalog.position()?.store;
+        let synced = self.engine.sync(self.control)?;
+        if synced.has_twin || self.engine.catalog.position()?.store != before {
+            // Little was read by now, and what it was held against is not the store any more.
+            self.is_superseded = true;
+            return Err(superseded());
+        }
+        Ok(())
+    }
+
     /// Waits until all packs handed over have arrived.
     fn drain(&mut self) -> Result<(), ClientError> {
         while let Some(arrived) = self.workers.wait()? {
@@ -295,8 +323,13 @@ impl StoreSink for Run<'_> {
         Ok(self.engine.node.next_pack())
     }
 
+    fn outgrown(&mut self) -> Result<(), ClientError> {
+        self.read()
+    }
+
     fn seal(&mut self, builder: PackBuilder) -> Result<(), ClientError> {
         self.control.check()?;
+        self.read()?;
         self.engine.node.fix_names()?;
         while let Some(arrived) = self.workers.poll()? {
             self.arrive(arrived);
@@ -305,6 +338,7 @@ impl StoreSink for Run<'_> {
     }
 
     fn dictionary(&mut self, bytes: Vec<u8>) -> Result<Arc<Dictionary>, ClientError> {
+        self.read()?;
         let id = self.engine.keys.dictionary.id(&bytes);
         let mut compressor = Compressor::new(Level::default());
         let frame = compressor.compress(&bytes, None);
@@ -372,10 +406,7 @@ impl StoreSink for Run<'_> {
                 self.bytes_sent += committed.sent;
                 Ok(())
             }
-            None => Err(ClientError::Input {
-                message: "another device changed what this run builds on".to_owned(),
-                hint: Some("run the command again"),
-            }),
+            None => Err(superseded()),
         }
     }
 
@@ -414,6 +445,13 @@ impl Engine {
             }
         }
         Ok(())
+    }
+}
+
+fn superseded() -> ClientError {
+    ClientError::Input {
+        message: "another device changed what this run builds on".to_owned(),
+        hint: Some("run the command again"),
     }
 }
 

@@ -14,15 +14,17 @@ use maimo_core::{
     ancestry::{Ancestry, AncestryProof},
     codec::Reader,
     head::SignedHead,
+    id::ChannelId,
     inventory::{Child, Inventory, InventoryRef, Node, Slots},
     reference::ObjectRef,
 };
-use maimo_net::service::{NODES_MAX, ServiceError, ShownHead, WhichHead};
+use maimo_net::service::{NODES_MAX, ServiceError, WhichHead};
 use maimo_vault::{
     candidate::ChannelView,
     commit::Commit,
     compose::Watermark,
     descent::{Astray, Seen, accept},
+    keys::ChannelKeys,
     name::WriterId,
 };
 use rusqlite::OptionalExtension;
@@ -81,6 +83,61 @@ impl Engine {
         Ok(synced)
     }
 
+    /// Stands on what was last seen of the layout's channels, where all of it is here and nothing that was sent is unanswered; else reads them.
+    /// Returns whether they were read.
+    ///
+    /// A state that is no longer the newest costs a refused move and the [`Self::sync`] that comes after it: no head that does not descend
+    /// from it is ever taken for its successor.
+    pub(crate) fn stand(&mut self, control: &Control) -> Result<bool, ClientError> {
+        let layout = self.layout()?;
+        for (place, id) in layout.iter().enumerate() {
+            if !self.stands_on(*id, place == 0)? {
+                self.sync(control)?;
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Returns whether all that was last seen of a channel is here, the catalog with it where this channel decides.
+    fn stands_on(&mut self, id: ChannelId, is_first: bool) -> Result<bool, ClientError> {
+        if !self.node.candidates(id)?.is_empty() {
+            return Ok(false);
+        }
+        let Some(row) = self.node.seen(id)? else {
+            return Ok(false);
+        };
+        if self
+            .view(id)
+            .is_none_or(|view| view.root() != row.seen.root)
+        {
+            // What is kept may be torn, or of an older program; the provider has it whole.
+            let Ok(shown) = self.load_kept(id, &row) else {
+                return Ok(false);
+            };
+            self.shown.insert(id, shown);
+        }
+        let commit = self.shown.get(&id).and_then(|shown| shown.commit.as_ref());
+        let store = commit.map(|commit| &commit.store);
+        Ok(!is_first || (store.is_some() && self.catalog.position()?.store.as_ref() == store))
+    }
+
+    /// Loads what was last seen of a channel from what is kept here.
+    fn load_kept(&self, id: ChannelId, row: &SeenRow) -> Result<Shown, ClientError> {
+        let (_, keys) = self.keys_of(id)?;
+        let head = SignedHead::verify(&row.head, id, &[keys.client.public()]);
+        let head = head.ok().filter(|head| head.root() == row.seen.root);
+        let head = head.ok_or_else(|| not_kept("a head"))?;
+        let answer = Loading {
+            channel: id,
+            keys: &keys,
+            ancestry: &row.ancestry,
+            commit: &row.commit,
+            wrong: &not_kept,
+        };
+        self.load(&answer, head, &|_| Err(not_kept("an inventory node")))
+    }
+
     /// Reads a channel's newest head and all that goes with it. Returns the head sent from here that it turned out to have taken.
     pub(crate) fn read_channel(
         &mut self,
@@ -111,7 +168,22 @@ impl Engine {
             &answer.head,
         )?;
         let taken = self.settle_candidates(channel, &head)?;
-        let shown = self.load(channel, &answer, head)?;
+        let commit = answer.commit.as_ref().ok_or_else(|| {
+            channel.failed(ServiceError::NotHeld {
+                what: "the commit of its newest head",
+            })
+        })?;
+        let loading = Loading {
+            channel: channel.id,
+            keys: &channel.keys,
+            ancestry: &answer.ancestry,
+            commit,
+            wrong: &|what| channel.wrong(what),
+        };
+        let shown = self.load(&loading, head, &|nodes| {
+            channel.call(channel.session.nodes(nodes.to_vec()))
+        })?;
+        self.keep_nodes(&shown.view)?;
         let row = SeenRow {
             seen: Seen {
                 sequence: shown.view.sequence(),
@@ -119,8 +191,9 @@ impl Engine {
             },
             head: answer.head.to_vec(),
             commit: answer.commit.unwrap_or_default().to_vec(),
+            ancestry: answer.ancestry.to_vec(),
         };
-        if last.is_none_or(|last| last.seen != row.seen) {
+        if last.is_none_or(|last| last.seen != row.seen || last.ancestry != row.ancestry) {
             self.node.saw(channel.id, &row)?;
         }
         self.shown.insert(channel.id, shown);
@@ -190,32 +263,27 @@ impl Engine {
     /// Opens a head's commit and loads its inventories.
     fn load(
         &self,
-        channel: &OpenChannel,
-        answer: &ShownHead,
+        answer: &Loading<'_>,
         head: SignedHead,
+        ask: &AskNodes<'_>,
     ) -> Result<Shown, ClientError> {
-        let mut reader = Reader::new(&answer.ancestry);
+        let mut reader = Reader::new(answer.ancestry);
         let ancestry = Ancestry::parse(&mut reader)
             .ok()
             .filter(|ancestry| ancestry.hash() == head.head().ancestry)
-            .ok_or_else(|| channel.wrong("the ancestry of a head"))?;
-        let sealed = answer.commit.as_ref().ok_or_else(|| {
-            channel.failed(ServiceError::NotHeld {
-                what: "the commit of its newest head",
-            })
-        })?;
-        if !head.head().commit.names(sealed) {
-            return Err(channel.wrong("a commit"));
+            .ok_or_else(|| (answer.wrong)("the ancestry of a head"))?;
+        if !head.head().commit.names(answer.commit) {
+            return Err((answer.wrong)("a commit"));
         }
-        let commit = Commit::open(sealed, &channel.keys.commit)
-            .map_err(|_| channel.wrong("a commit that opens"))?;
-        let mut view = ChannelView::new(channel.id);
+        let commit = Commit::open(answer.commit, &answer.keys.commit)
+            .map_err(|_| (answer.wrong)("a commit that opens"))?;
+        let mut view = ChannelView::new(answer.channel);
         let references = [head.head().data, head.head().vital];
-        let nodes = self.nodes(channel, &references)?;
+        let nodes = self.gather(answer.channel, &references, answer.wrong, ask)?;
         let load = |reference: &InventoryRef| {
             let mut node = |node: &ObjectRef| nodes.get(node).map(|bytes| bytes.to_vec());
             Inventory::load(reference, u64::MAX, &mut node)
-                .map_err(|_| channel.wrong("an inventory"))
+                .map_err(|_| (answer.wrong)("an inventory"))
         };
         view.data = load(&references[0])?;
         view.vital = load(&references[1])?;
@@ -225,18 +293,31 @@ impl Engine {
             .map(|(segment, reference)| (segment.number, *reference))
             .collect();
         view.head = Some(head);
-        self.keep_nodes(&view)?;
         Ok(Shown {
             view,
             commit: Some(commit),
         })
     }
 
-    /// Gathers the nodes of inventories, level by level: what is kept from disk, the rest in as few calls as can be.
+    /// Gathers the nodes of a channel's inventories: what is kept from disk, the rest in as few calls as can be.
     pub(crate) fn nodes(
         &self,
         channel: &OpenChannel,
         references: &[InventoryRef],
+    ) -> Result<HashMap<ObjectRef, Bytes>, ClientError> {
+        let wrong = |what: &str| channel.wrong(what);
+        self.gather(channel.id, references, &wrong, &|nodes| {
+            channel.call(channel.session.nodes(nodes.to_vec()))
+        })
+    }
+
+    /// Gathers the nodes of inventories, level by level: what is kept from disk, the rest by asking.
+    fn gather(
+        &self,
+        channel: ChannelId,
+        references: &[InventoryRef],
+        wrong: Wrong<'_>,
+        ask: &AskNodes<'_>,
     ) -> Result<HashMap<ObjectRef, Bytes>, ClientError> {
         let mut nodes: HashMap<ObjectRef, Bytes> = HashMap::new();
         let mut wanted: Vec<(Child, Option<u8>)> = references
@@ -254,17 +335,17 @@ impl Engine {
                 }
             }
             for some in missing.chunks(NODES_MAX) {
-                let answers = channel.call(channel.session.nodes(some.to_vec()))?;
+                let answers = ask(some)?;
                 if answers.len() != some.len() {
-                    return Err(channel.wrong("inventory nodes"));
+                    return Err(wrong("inventory nodes"));
                 }
                 nodes.extend(some.iter().copied().zip(answers));
             }
             let mut below = Vec::new();
             for (child, level) in wanted {
                 let bytes = nodes.get(&child.node).map_or(&[][..], |bytes| &bytes[..]);
-                let node = Node::open(bytes, &child, level)
-                    .map_err(|_| channel.wrong("an inventory node"))?;
+                let node =
+                    Node::open(bytes, &child, level).map_err(|_| wrong("an inventory node"))?;
                 if let Slots::Inner(children) = node.slots() {
                     let level = node.level().checked_sub(1);
                     below.extend(children.iter().map(|(_, child)| (*child, level)));
@@ -277,14 +358,14 @@ impl Engine {
 
     fn kept_node(
         &self,
-        channel: &OpenChannel,
+        channel: ChannelId,
         node: &ObjectRef,
     ) -> Result<Option<Vec<u8>>, ClientError> {
         let read = || {
             let sql = "SELECT bytes FROM node WHERE channel = ?1 AND root = ?2";
             let mut statement = self.lax.prepare_cached(sql)?;
             let bytes: Option<Vec<u8>> = statement
-                .query_row((channel.id.0, node.root.0), |row| row.get(0))
+                .query_row((channel.0, node.root.0), |row| row.get(0))
                 .optional()?;
             Ok(bytes.filter(|bytes| node.names(bytes)))
         };
@@ -337,6 +418,24 @@ impl Engine {
         }
         Ok(has_twin)
     }
+}
+
+/// Makes the error of what is not what it should be.
+type Wrong<'a> = &'a dyn Fn(&str) -> ClientError;
+/// Returns nodes, in the order asked for.
+type AskNodes<'a> = dyn Fn(&[ObjectRef]) -> Result<Vec<Bytes>, ClientError> + 'a;
+
+/// What goes with a head, as it was shown or kept.
+struct Loading<'a> {
+    channel: ChannelId,
+    keys: &'a ChannelKeys,
+    ancestry: &'a [u8],
+    commit: &'a [u8],
+    wrong: Wrong<'a>,
+}
+
+fn not_kept(what: &str) -> ClientError {
+    ClientError::Corrupt(format!("{what} is not kept here"))
 }
 
 pub(crate) fn lax_failed(source: rusqlite::Error) -> ClientError {

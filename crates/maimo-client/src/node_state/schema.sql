@@ -9,17 +9,26 @@ CREATE TABLE channel (
     id BLOB PRIMARY KEY,
     auth BLOB NOT NULL,
     name TEXT NOT NULL UNIQUE,
-    address TEXT NOT NULL,
-    opened INTEGER NOT NULL
+    opened INTEGER NOT NULL,
+    -- The sequence of the provider's signed address list that was last taken up; 0 before the first.
+    list INTEGER NOT NULL DEFAULT 0
 ) STRICT;
+CREATE TABLE channel_address (
+    channel BLOB NOT NULL,
+    place INTEGER NOT NULL,
+    address TEXT NOT NULL,
+    PRIMARY KEY (channel, place)
+) STRICT, WITHOUT ROWID;
 
--- The last head seen of each channel (a root with a receipt, or one read as a head), with its sealed commit.
+-- The last head seen of each channel (a root with a receipt, or one read as a head), with its sealed commit and the roots before it; these are
+-- empty where an older program saw it.
 CREATE TABLE seen (
     channel BLOB PRIMARY KEY,
     sequence INTEGER NOT NULL,
     root BLOB NOT NULL,
     head BLOB NOT NULL,
-    "commit" BLOB NOT NULL
+    "commit" BLOB NOT NULL,
+    ancestry BLOB NOT NULL DEFAULT X''
 ) STRICT;
 
 -- Heads sent, or about to be, whose fate is not known: with how far the writer's names had been given out.

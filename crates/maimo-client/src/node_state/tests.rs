@@ -19,6 +19,7 @@ fn shown(sequence: u64) -> SeenRow {
         },
         head: vec![1],
         commit: vec![2],
+        ancestry: vec![3],
     }
 }
 
@@ -106,18 +107,58 @@ fn channels_are_kept_in_the_order_they_were_opened() {
         id: ChannelId([id; 32]),
         auth: [id; 32],
         name: name.to_owned(),
-        address: format!("dir:/{name}"),
+        addresses: vec![format!("dir:/{name}"), "another:9".to_owned()],
+        list: 0,
     };
     let (one, two) = (channel(9, "one"), channel(2, "two"));
     state.put_channel(&one).unwrap();
     state.put_channel(&two).unwrap();
     assert_eq!(state.channels().unwrap(), [one.clone(), two.clone()]);
     let moved = ChannelRow {
-        address: "dir:/elsewhere".to_owned(),
+        addresses: vec!["dir:/elsewhere".to_owned()],
+        list: 7,
         ..one
     };
     state.put_channel(&moved).unwrap();
     assert_eq!(state.channels().unwrap(), [moved, two.clone()]);
     state.forget_channel(ChannelId([9; 32])).unwrap();
     assert_eq!(state.channels().unwrap(), [two]);
+}
+
+#[test]
+fn a_home_of_version_1_opens_with_all_it_knew() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("node.sqlite");
+    let db = Connection::open(&path).unwrap();
+    db.execute_batch(include_str!("schema_1.sql")).unwrap();
+    for (name, value) in [("writer", [1; 16]), ("source", [2; 16])] {
+        put(&db, name, value).unwrap();
+    }
+    put(&db, "label", "laptop").unwrap();
+    put(&db, "next record", 64).unwrap();
+    let sql = "INSERT INTO channel VALUES (?1, ?1, 'disk', 'dir:/disk', 0)";
+    db.execute(sql, [[9_u8; 32]]).unwrap();
+    let sql = "INSERT INTO seen VALUES (?1, 3, ?2, X'01', X'02')";
+    db.execute(sql, params![CHANNEL.0, [3_u8; 32]]).unwrap();
+    db.pragma_update(None, "user_version", 1).unwrap();
+    drop(db);
+    // Twice: what was brought on is not brought on again.
+    for _ in 0..2 {
+        let state = again(folder.path());
+        let channel = ChannelRow {
+            id: ChannelId([9; 32]),
+            auth: [9; 32],
+            name: "disk".to_owned(),
+            addresses: vec!["dir:/disk".to_owned()],
+            list: 0,
+        };
+        assert_eq!(state.channels().unwrap(), [channel]);
+        let seen = SeenRow {
+            ancestry: Vec::new(),
+            ..shown(3)
+        };
+        assert_eq!(state.seen(CHANNEL).unwrap(), Some(seen));
+        assert_eq!(state.next_record().counter, 64);
+        assert_eq!(state.writer(), WriterId([1; 16]));
+    }
 }

@@ -353,6 +353,7 @@ impl<'a> Filler<'a> {
                     || piece.entries().len() >= PIECE_CHUNKS_MAX =>
             {
                 let builder = to_pack(piece, self.request)?;
+                self.sink.outgrown()?;
                 self.open = Open::Pack(Box::new(builder));
             }
             Open::Pack(builder) if !builder.would_fit(chunk.frame.len(), records) => {
@@ -363,6 +364,7 @@ impl<'a> Filler<'a> {
         if let Open::Nothing = self.open {
             let number = self.sink.next_pack()?;
             self.open = if chunk.frame.len() > PIECE_FRAMES_MAX {
+                self.sink.outgrown()?;
                 let builder = PackBuilder::new(number, PackKind::Data);
                 Open::Pack(Box::new(builder.with_size(self.request.pack_size)))
             } else {

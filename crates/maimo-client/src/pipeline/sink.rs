@@ -27,6 +27,11 @@ pub trait StoreSink {
     /// Gives the next pack number, durably.
     fn next_pack(&mut self) -> Result<PackNumber, ClientError>;
 
+    /// Called before the first chunk goes into a pack: the run is too much for the tail. What it ends with ends the run.
+    fn outgrown(&mut self) -> Result<(), ClientError> {
+        Ok(())
+    }
+
     /// Takes a filled data pack, its repeated records set; to be sealed and uploaded behind the caller's back, bounded.
     fn seal(&mut self, builder: PackBuilder) -> Result<(), ClientError>;
 

@@ -240,6 +240,7 @@ impl Engine {
                 seen: maimo_vault::descent::Seen::of(head),
                 head: head.encode(),
                 commit: Vec::new(),
+                ancestry: Vec::new(),
             };
             self.node.saw(channel.id, &row)?;
         }
@@ -269,7 +270,7 @@ impl Engine {
                 channel: channel.id,
                 auth: *channel.auth.as_bytes(),
                 name: channel.name.clone(),
-                addresses: vec![channel.address.clone()],
+                addresses: channel.addresses.clone(),
                 closed: false,
             },
             Record::Layout {

@@ -46,8 +46,9 @@ impl Engine {
             let outcome = pipeline::run(&asked, &keys, &mut tree, &mut Nowhere, control)?;
             return Ok(report(outcome));
         }
-        for _ in 0..ATTEMPTS {
-            if let Some((mut report, tokens)) = self.run_once(&mut asked, request, control)? {
+        for attempt in 0..ATTEMPTS {
+            let ran = self.run_once(&mut asked, request, attempt == 0, control)?;
+            if let Some((mut report, tokens)) = ran {
                 if request.delete_local {
                     let deleted = self.delete_local(&request.paths, tokens, control)?;
                     report.files_deleted = deleted.files;
@@ -78,11 +79,12 @@ impl Engine {
         &mut self,
         asked: &mut PipelineRequest,
         request: &StoreRequest,
+        trusting: bool,
         control: &Control,
     ) -> Result<Option<(StoreReport, Tokens)>, ClientError> {
         let keys = Arc::clone(&self.keys);
         let source = self.node.source();
-        let mut run = Run::begin(self, control, asked.level, request.delete_local)?;
+        let mut run = Run::begin(self, control, asked.level, request.delete_local, trusting)?;
         asked.dictionary = run.engine.dictionary(asked.level)?;
         let mut tree = CatalogTree::new(run.engine.catalog.reader()?, source);
         let outcome = match pipeline::run(asked, &keys, &mut tree, &mut run, control) {
@@ -112,7 +114,8 @@ impl Engine {
     fn left_out(&self) -> Result<Vec<PathBuf>, ClientError> {
         let mut folders = vec![self.home.path().to_owned()];
         for row in self.node.channels()? {
-            folders.extend(row.address.strip_prefix("dir:").map(PathBuf::from));
+            let folder = |address: &String| address.strip_prefix("dir:").map(PathBuf::from);
+            folders.extend(row.addresses.iter().filter_map(folder));
         }
         Ok(folders)
     }

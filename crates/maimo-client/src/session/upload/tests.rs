@@ -100,7 +100,7 @@ fn channel(session: &Arc<Slow>) -> OpenChannel {
     OpenChannel {
         id,
         name: "test".to_owned(),
-        address: String::new(),
+        addresses: Vec::new(),
         auth,
         keys,
         session: Arc::clone(session) as Arc<dyn Session>,
