@@ -2,6 +2,10 @@
 //!
 //! A transport reaches one kind of network and refuses every other: a node that was told to use Tor fails rather than speak outside it.
 
+#[doc(hidden)]
+pub mod memory;
+pub mod tcp;
+
 use core::{fmt, future::Future, pin::Pin};
 
 use maimo_core::{
@@ -82,6 +86,12 @@ pub enum TransportError {
         /// What to do about it.
         hint: &'static str,
     },
+    /// Nobody can come in here.
+    #[error("cannot listen: {detail}")]
+    CannotListen {
+        /// Why, without the address.
+        detail: String,
+    },
     /// It took too long.
     #[error("no answer within {seconds} s")]
     Timeout {
@@ -96,6 +106,7 @@ impl Classify for TransportError {
             Self::OtherNetwork { .. } => ErrorKind::Config,
             Self::Unreachable { .. } | Self::Timeout { .. } => ErrorKind::Network,
             Self::Tor { .. } => ErrorKind::TorUnavailable,
+            Self::CannotListen { .. } => ErrorKind::LocalIo,
         }
     }
 
@@ -112,6 +123,7 @@ impl Classify for TransportError {
                 Some("a node uses one network; set another transport in its configuration")
             }
             Self::Tor { hint, .. } => Some(hint),
+            Self::CannotListen { .. } => Some("is the address this machine's, and the port free?"),
             _ => Some("check the address, then try again"),
         }
     }
