@@ -40,7 +40,7 @@ use crate::{
 };
 
 /// How often is looked at what shows by itself: meters, callers that are gone.
-const TICK: Duration = Duration::from_millis(100);
+const TICK: Duration = Duration::from_millis(25);
 /// How many circuits one job may outlive: what kills that many is likely the job.
 const LOST_MOST: u32 = 8;
 /// The longest pause that a provider which says it is busy gets.
@@ -484,11 +484,12 @@ impl Scheduler {
         });
     }
 
-    /// Opens circuits: as many as help, and one ahead where another is likely to be tried.
+    /// Opens circuits: as many as help, and ahead of time those that are likely to be tried next.
     fn open(&mut self, now: Instant) {
         let work = self.queue.len() + self.running.len();
-        let is_ahead = self.queue.len() >= 2 * JOBS && self.growth.is_trying(now);
-        let wanted = (self.growth.level() + usize::from(is_ahead)).min(work);
+        // Each of those ahead could be kept busy, twice over.
+        let ahead = self.growth.ahead(now).min(self.queue.len() / (2 * JOBS));
+        let wanted = (self.growth.level() + ahead).min(work);
         let open = self
             .lanes
             .values()

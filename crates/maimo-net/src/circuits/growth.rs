@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!            queue long             settled, measured
-//!   one  ------------------> trial ------------------> helped: another trial
-//!                              ^                  '--> not: one fewer, and hold
+//!   one  ------------------> trial ------------------> helped: another trial, of two if it helped much
+//!                              ^                  '--> not: without it, and hold
 //!                              '------- hold over, queue long --'
 //! ```
 //!
@@ -14,29 +14,37 @@ use core::time::Duration;
 
 use tokio::time::Instant;
 
-/// How long a new circuit may gather speed before it is judged.
-const SETTLE: Duration = Duration::from_millis(150);
+/// How long a new circuit may gather speed before it is judged. The first has nothing to be compared with.
+const SETTLE: Duration = Duration::from_millis(100);
 /// The shortest span of a measurement.
-const SPAN: Duration = Duration::from_millis(150);
+const SPAN: Duration = Duration::from_millis(100);
 /// How much has to move in it; a slow link is measured for longer, up to [`SPAN_LONGEST`].
 const SPAN_BYTES: u64 = 512 * 1024;
 const SPAN_LONGEST: Duration = Duration::from_secs(5);
-/// What part of a fair share a circuit has to bring.
+/// What part of a fair share a circuit has to bring to be kept, and to make the next addition one of two.
 const HELP: f64 = 0.3;
+const MUCH_HELP: f64 = 0.7;
 /// How long a verdict against another circuit holds at first, and at most.
 const HOLD: Duration = Duration::from_secs(5);
 const HOLD_LONGEST: Duration = Duration::from_mins(5);
 
-/// How many circuits are used, and what the last one brought.
+/// How many circuits are used, and what the last ones brought.
 #[derive(Debug)]
 pub(super) struct Growth {
     most: usize,
     level: usize,
-    /// The rate before the last one was added, in bytes a second.
-    before: Option<f64>,
+    trial: Option<Trial>,
     span: Option<Span>,
     hold: Duration,
     held_until: Option<Instant>,
+}
+
+/// An addition that is not yet judged.
+#[derive(Debug, Clone, Copy)]
+struct Trial {
+    added: usize,
+    /// The rate before, in bytes a second.
+    before: f64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -51,7 +59,7 @@ impl Growth {
         Self {
             most,
             level: 1,
-            before: None,
+            trial: None,
             span: None,
             hold: HOLD,
             held_until: None,
@@ -63,15 +71,22 @@ impl Growth {
         self.level
     }
 
-    /// Returns whether another circuit may be wanted before long.
-    pub(super) fn is_trying(&self, now: Instant) -> bool {
-        self.level < self.most && self.held_until.is_none_or(|until| until <= now)
+    /// Returns how many more may be wanted before long.
+    pub(super) fn ahead(&self, now: Instant) -> usize {
+        if self.is_held(now) {
+            return 0;
+        }
+        (self.most - self.level).min(2)
+    }
+
+    fn is_held(&self, now: Instant) -> bool {
+        self.held_until.is_some_and(|until| until > now)
     }
 
     /// Takes note of how many bytes have moved in all, over `used` circuits, and whether the queue would keep another one busy.
     pub(super) fn observe(&mut self, now: Instant, used: usize, moved: u64, queue_is_long: bool) {
-        let is_judging = self.before.is_some();
-        if !queue_is_long || used < self.level || !(is_judging || self.is_trying(now)) {
+        let is_of_use = self.trial.is_some() || (self.level < self.most && !self.is_held(now));
+        if !queue_is_long || used < self.level || !is_of_use {
             self.span = None;
             return;
         }
@@ -85,7 +100,8 @@ impl Growth {
         let bytes = moved.saturating_sub(span.moved);
         if !span.is_settled {
             // The first bytes may be long in coming; a span without any says nothing.
-            if elapsed >= SETTLE && bytes > 0 {
+            let settle = self.trial.map_or(Duration::ZERO, |_| SETTLE);
+            if elapsed >= settle && bytes > 0 {
                 self.span = Some(Span {
                     is_settled: true,
                     ..start
@@ -103,23 +119,29 @@ impl Growth {
 
     /// Judges the last addition by the rate with it, and makes the next.
     fn judge(&mut self, rate: f64, now: Instant) {
-        let others = u32::try_from(self.level - 1).unwrap_or(u32::MAX).max(1);
-        let has_helped = self
-            .before
-            .is_none_or(|before| rate >= before * (1.0 + HELP / f64::from(others)));
-        if !has_helped {
-            self.level -= 1;
-            self.before = None;
-            self.held_until = Some(now + self.hold);
-            self.hold = (self.hold * 2).min(HOLD_LONGEST);
-            return;
-        }
-        if self.before.take().is_some() {
+        let mut next = 1;
+        if let Some(Trial { added, before }) = self.trial.take() {
+            let ratio = |count: usize| f64::from(u32::try_from(count).unwrap_or(u32::MAX));
+            let fair_share = ratio(added) / ratio(self.level - added);
+            let help = (rate / before - 1.0) / fair_share;
+            if help < HELP {
+                self.level -= added;
+                self.held_until = Some(now + self.hold);
+                self.hold = (self.hold * 2).min(HOLD_LONGEST);
+                return;
+            }
             self.hold = HOLD;
+            if help >= MUCH_HELP {
+                next = 2;
+            }
         }
-        if self.level < self.most {
-            self.before = Some(rate);
-            self.level += 1;
+        let added = next.min(self.most - self.level);
+        if added > 0 {
+            self.level += added;
+            self.trial = Some(Trial {
+                added,
+                before: rate,
+            });
         }
     }
 }
@@ -157,8 +179,8 @@ mod tests {
         let mut growth = Growth::new(4);
         run(&mut growth, start, 4, |_| 6 * MIB);
         assert_eq!(growth.level(), 1);
-        assert!(!growth.is_trying(start + Duration::from_secs(4)));
-        assert!(growth.is_trying(start + Duration::from_secs(10)));
+        assert_eq!(growth.ahead(start + Duration::from_secs(4)), 0);
+        assert_eq!(growth.ahead(start + Duration::from_secs(10)), 2);
     }
 
     #[test]
