@@ -12,7 +12,7 @@ use crate::{
     ports, torrc,
 };
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A tor of one user. Dropped, it is killed.
 #[derive(Debug)]

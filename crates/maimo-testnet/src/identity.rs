@@ -1,4 +1,4 @@
-//! Keys of authorities, which must be there before any node starts: their fingerprints stand in everybody's configuration.
+//! Keys of the nodes, made before any of them starts: fingerprints stand in their configurations.
 
 use std::{
     fs,
@@ -14,64 +14,60 @@ use crate::{
     torrc,
 };
 
-/// Makes the keys of an authority in its folder.
-pub(crate) fn make_authority(
+/// Makes the keys of a relay in its folder; those of an authority if it has a directory port.
+pub(crate) fn make(
     nickname: &str,
     folder: &Path,
     or_port: u16,
-    dir_port: u16,
+    dir_port: Option<u16>,
 ) -> Result<Relay, NetworkError> {
     node::prepare(folder)?;
-    let v3ident = make_certificate(nickname, folder, dir_port)?;
     // A tor that only lists its fingerprint makes its keys, and takes no authority without a network.
     let file = folder.join("torrc");
-    let lines = format!(
-        "{}{}",
-        torrc::data_directory(&folder.join("data")),
-        torrc::relay(nickname, or_port)
-    );
+    let lines = format!("{}{}", torrc::node(folder), torrc::relay(nickname, or_port));
     fs::write(&file, lines).map_err(NetworkError::io("write", &file))?;
     let mut tor = node::tor_command(&node::program("tor")?, folder);
     tor.args(["--list-fingerprint", "--hush"]);
     run(nickname, "tor", tor, b"")?;
-    let (rsa_id, ed25519_id) = fingerprints(nickname, folder)?;
+    let authority = match dir_port {
+        None => None,
+        Some(dir_port) => Some(Authority {
+            v3ident: make_certificate(nickname, folder, dir_port)?,
+            dir_port,
+        }),
+    };
     Ok(Relay {
         nickname: nickname.to_owned(),
-        rsa_id,
-        ed25519_id,
+        rsa_id: fingerprint(nickname, folder, "fingerprint", 40)?,
+        ed25519_id: fingerprint(nickname, folder, "fingerprint-ed25519", 43)?,
         or_port,
-        authority: Some(Authority { v3ident, dir_port }),
+        authority,
     })
 }
 
-/// Returns the RSA and Ed25519 identities of a node that has made its keys.
-pub(crate) fn fingerprints(
+/// Reads an identity of a node that has made its keys.
+fn fingerprint(
     nickname: &str,
     folder: &Path,
-) -> Result<(String, String), NetworkError> {
-    let read = |name: &str, length: usize| {
-        let file = folder.join("data").join(name);
-        let text = fs::read_to_string(&file).unwrap_or_default();
-        // "nickname fingerprint"
-        match text.split_whitespace().nth(1) {
-            Some(word) if word.len() == length => Ok(word.to_owned()),
-            _ => Err(NetworkError::Keys {
-                node: nickname.to_owned(),
-                program: "tor",
-                output: format!("no fingerprint in {}", file.display()),
-            }),
-        }
-    };
-    Ok((read("fingerprint", 40)?, read("fingerprint-ed25519", 43)?))
+    name: &str,
+    length: usize,
+) -> Result<String, NetworkError> {
+    let file = torrc::data(folder).join(name);
+    let text = fs::read_to_string(&file).map_err(NetworkError::io("read", &file))?;
+    // "nickname fingerprint"
+    match text.split_whitespace().nth(1) {
+        Some(word) if word.len() == length => Ok(word.to_owned()),
+        _ => Err(NetworkError::Keys {
+            node: nickname.to_owned(),
+            program: "tor",
+            output: text,
+        }),
+    }
 }
 
 /// Makes the keys and the certificate by which an authority votes; returns its identity.
-fn make_certificate(
-    nickname: &str,
-    folder: &Path,
-    dir_port: u16,
-) -> Result<String, NetworkError> {
-    let keys = folder.join("data").join("keys");
+fn make_certificate(nickname: &str, folder: &Path, dir_port: u16) -> Result<String, NetworkError> {
+    let keys = torrc::data(folder).join("keys");
     fs::create_dir_all(&keys).map_err(NetworkError::io("make", &keys))?;
     node::private(&keys)?;
     let certificate = keys.join("authority_certificate");
@@ -86,9 +82,13 @@ fn make_certificate(
         .arg(keys.join("authority_signing_key"))
         .arg("-c")
         .arg(&certificate);
-    run(nickname, "tor-gencert", gencert, b"a network without secrets\n")?;
-    let text =
-        fs::read_to_string(&certificate).map_err(NetworkError::io("read", &certificate))?;
+    run(
+        nickname,
+        "tor-gencert",
+        gencert,
+        b"a network without secrets\n",
+    )?;
+    let text = fs::read_to_string(&certificate).map_err(NetworkError::io("read", &certificate))?;
     text.lines()
         .find_map(|line| line.strip_prefix("fingerprint "))
         .map(str::to_owned)

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
     sync::atomic::{AtomicU32, Ordering},
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use crate::{
@@ -27,7 +27,7 @@ pub const AUTHORITIES: usize = 3;
 pub const RELAYS: usize = 8;
 
 /// Several rounds of voting: on a loaded machine the first may lack somebody's vote or descriptor.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 /// How often a start is tried whose ports another process took.
 const STARTS: u32 = 3;
 
@@ -93,35 +93,26 @@ impl Network {
             .map_err(NetworkError::io("find", folder))?;
         let ports = ports::draw(RELAYS + AUTHORITIES)?;
         let (or_ports, dir_ports) = ports.split_at(RELAYS);
-        let authorities = make_authorities(folder, or_ports, dir_ports)?;
+        let relays = make_keys(folder, or_ports, dir_ports)?;
+        let bandwidths = folder.join("bandwidths");
+        let rsa_ids = relays.iter().map(|relay| relay.rsa_id.as_str());
+        fs::write(&bandwidths, torrc::bandwidths(now(), rsa_ids))
+            .map_err(NetworkError::io("write", &bandwidths))?;
 
-        let join = join_lines(&authorities);
+        let join = join_lines(&relays);
+        thread::sleep(torrc::until_start(now()));
         let mut nodes = Vec::with_capacity(RELAYS);
-        for (index, or_port) in or_ports.iter().enumerate() {
-            let name = nickname(index);
-            let mut lines = format!("{join}{}", torrc::relay(&name, *or_port));
-            if let Some(dir_port) = dir_ports.get(index) {
-                lines.push_str(&torrc::authority(*dir_port));
+        for relay in &relays {
+            let name = &relay.nickname;
+            let mut lines = format!("{join}{}", torrc::relay(name, relay.or_port));
+            if let Some(authority) = &relay.authority {
+                lines.push_str(&torrc::authority(authority.dir_port, &bandwidths));
             }
-            let mut node = Node::new(&name, &folder.join(&name), &lines, owner)?;
+            let mut node = Node::new(name, &folder.join(name), &lines, owner)?;
             node.start()?;
             nodes.push(node);
         }
-
         wait_for_consensus(&mut nodes, dir_ports)?;
-        let mut relays = authorities;
-        for (index, or_port) in or_ports.iter().enumerate().skip(AUTHORITIES) {
-            let nickname = nickname(index);
-            let (rsa_id, ed25519_id) =
-                identity::fingerprints(&nickname, &folder.join(&nickname))?;
-            relays.push(Relay {
-                nickname,
-                rsa_id,
-                ed25519_id,
-                or_port: *or_port,
-                authority: None,
-            });
-        }
         Ok(Self {
             folder: folder.clone(),
             relays,
@@ -238,8 +229,8 @@ fn join_lines(authorities: &[Relay]) -> String {
     torrc::join(lines.iter().map(String::as_str))
 }
 
-/// Makes the keys of all authorities at once: of all that a start takes, only this and the voting take time.
-fn make_authorities(
+/// Makes the keys of all nodes at once: of all that a start takes, only this and the voting take time.
+fn make_keys(
     folder: &Path,
     or_ports: &[u16],
     dir_ports: &[u16],
@@ -247,19 +238,23 @@ fn make_authorities(
     thread::scope(|scope| {
         let made: Vec<_> = or_ports
             .iter()
-            .zip(dir_ports)
             .enumerate()
-            .map(|(index, (or_port, dir_port))| {
+            .map(|(index, or_port)| {
                 let name = nickname(index);
-                scope.spawn(move || {
-                    identity::make_authority(&name, &folder.join(&name), *or_port, *dir_port)
-                })
+                let dir_port = dir_ports.get(index).copied();
+                scope.spawn(move || identity::make(&name, &folder.join(&name), *or_port, dir_port))
             })
             .collect();
         made.into_iter()
             .map(|thread| thread.join().expect("the thread does not panic"))
             .collect()
     })
+}
+
+fn now() -> Duration {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
 }
 
 /// Waits until every authority shows a consensus with all relays.

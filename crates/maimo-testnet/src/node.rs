@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::error::NetworkError;
+use crate::{error::NetworkError, torrc};
 
 /// How much of a log an error shows, in bytes.
 const LOG_SHOWN: u64 = 2_000;
@@ -58,12 +58,12 @@ impl Node {
     pub(crate) fn new(
         name: &str,
         folder: &Path,
-        torrc: &str,
+        lines: &str,
         owner: Owner,
     ) -> Result<Self, NetworkError> {
         prepare(folder)?;
         let file = folder.join("torrc");
-        let lines = format!("{}{torrc}", crate::torrc::data_directory(&folder.join("data")));
+        let lines = format!("{}{lines}", torrc::node(folder));
         fs::write(&file, lines).map_err(NetworkError::io("write", &file))?;
         Ok(Self {
             name: name.to_owned(),
@@ -190,12 +190,11 @@ impl Drop for Node {
 
 /// Makes a node's folder, with nothing in it that could come from another configuration.
 pub(crate) fn prepare(folder: &Path) -> Result<(), NetworkError> {
-    let data = folder.join("data");
+    let data = torrc::data(folder);
     fs::create_dir_all(&data).map_err(NetworkError::io("make", &data))?;
     private(&data)?;
-    // In place of the system's defaults, which are another node's.
-    let defaults = folder.join("defaults");
-    fs::write(&defaults, "").map_err(NetworkError::io("write", &defaults))
+    let empty = torrc::empty(folder);
+    fs::write(&empty, "").map_err(NetworkError::io("write", &empty))
 }
 
 /// Keeps a folder to its user: tor refuses one that others may write to.
@@ -211,7 +210,8 @@ pub(crate) fn tor_command(tor: &Path, folder: &Path) -> Command {
     command
         .arg("-f")
         .arg(folder.join("torrc"))
+        // In place of the system's defaults, which are another node's.
         .arg("--defaults-torrc")
-        .arg(folder.join("defaults"));
+        .arg(torrc::empty(folder));
     command
 }

@@ -1,15 +1,26 @@
 //! The configurations of the nodes: one place for what makes a private network work.
 
-use std::fmt::Write as _;
-use std::path::Path;
+use std::{
+    fmt::Write as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 /// Seconds from one consensus to the next.
 const VOTING_INTERVAL: u32 = 20;
 /// Seconds for votes, and then for signatures, to reach the other authorities.
 const VOTING_DELAY: u32 = 4;
-/// The same before there is a first consensus.
-const INITIAL_INTERVAL: u32 = 20;
-const INITIAL_DELAY: u32 = 4;
+/// The same before there is a first consensus. Tor takes no shorter delays, and where both are more than half the interval it makes each a quarter
+/// of it, in whole seconds.
+const INITIAL_INTERVAL: u32 = 5;
+const INITIAL_DELAY: u32 = 2;
+const INITIAL_DELAY_EFFECTIVE: u32 = INITIAL_INTERVAL / 4;
+
+/// What starting and uploading what they are may take the nodes.
+const START: Duration = Duration::from_secs(4);
+
+/// In kB/s.
+const BANDWIDTH: u32 = 10_000;
 
 /// What every node of the network has, clients too.
 ///
@@ -51,7 +62,7 @@ ExitRelay 0
 ///
 /// The shared random value lives for 24 intervals; onion services must change their place in the hash ring as often, hence `hsdir_interval`, which is
 /// in minutes.
-pub(crate) fn authority(dir_port: u16) -> String {
+pub(crate) fn authority(dir_port: u16, bandwidths: &Path) -> String {
     let mut lines = format!(
         "\
 DirPort 127.0.0.1:{dir_port} IPv4Only
@@ -67,11 +78,28 @@ TestingV3AuthInitialVotingInterval {INITIAL_INTERVAL}
 TestingV3AuthInitialVoteDelay {INITIAL_DELAY}
 TestingV3AuthInitialDistDelay {INITIAL_DELAY}
 TestingMinExitFlagThreshold 0
+V3BandwidthsFile {}
 ",
-        VOTING_INTERVAL * 24 / 60
+        VOTING_INTERVAL * 24 / 60,
+        quoted(bandwidths)
     );
     for flag in ["Exit", "HSDir", "Guard"] {
         let _ = writeln!(lines, "TestingDirAuthVote{flag} *");
+    }
+    lines
+}
+
+/// Returns what the authorities take for the measured bandwidths: the same for all.
+///
+/// Without it each relay counts for what it has seen of its own traffic, which is nothing at first. The first to test itself then outweighs all others
+/// together, is everybody's guard and also the end of every path, and no circuit can be built until the others catch up.
+pub(crate) fn bandwidths<'a>(
+    since_epoch: Duration,
+    rsa_ids: impl IntoIterator<Item = &'a str>,
+) -> String {
+    let mut lines = format!("{}\n", since_epoch.as_secs());
+    for id in rsa_ids {
+        let _ = writeln!(lines, "node_id=${id} bw={BANDWIDTH}");
     }
     lines
 }
@@ -89,13 +117,57 @@ CookieAuthFile {}
     )
 }
 
+/// Returns what every node has of its own: where it keeps its state. Countries, whose tables take a second to read, are of no use here.
+pub(crate) fn node(folder: &Path) -> String {
+    format!(
+        "DataDirectory {}\nGeoIPFile {empty}\nGeoIPv6File {empty}\n",
+        quoted(&data(folder)),
+        empty = quoted(&empty(folder))
+    )
+}
+
 /// Returns where a node keeps its state.
-pub(crate) fn data_directory(folder: &Path) -> String {
-    format!("DataDirectory {}\n", quoted(folder))
+pub(crate) fn data(folder: &Path) -> PathBuf {
+    folder.join("data")
+}
+
+/// Returns a file with nothing in it.
+pub(crate) fn empty(folder: &Path) -> PathBuf {
+    folder.join("empty")
+}
+
+/// Returns how long to wait before nodes are started that shall all be in the first consensus.
+///
+/// Votes are cast at fixed points of the clock. What is not there by then waits for the next consensus, which takes four times as long as the first.
+pub(crate) fn until_start(since_epoch: Duration) -> Duration {
+    let interval = Duration::from_secs(INITIAL_INTERVAL.into()).as_millis();
+    let delays = Duration::from_secs((2 * INITIAL_DELAY_EFFECTIVE).into()).as_millis();
+    let until_vote = (2 * interval - delays - since_epoch.as_millis() % interval) % interval;
+    if until_vote >= START.as_millis() {
+        return Duration::ZERO;
+    }
+    Duration::from_millis(u64::try_from(until_vote).expect("below the interval"))
 }
 
 /// Returns a path as tor reads one with spaces in it.
 fn quoted(path: &Path) -> String {
     let path = path.to_string_lossy();
     format!("\"{}\"", path.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nodes_start_only_if_the_vote_is_far_enough() {
+        let delays = 2 * u64::from(INITIAL_DELAY_EFFECTIVE);
+        let interval = u64::from(INITIAL_INTERVAL);
+        let vote = 1_000 * interval - delays;
+        let at = |millis: u64| until_start(Duration::from_millis(vote * 1_000 - millis));
+        assert_eq!(at(4_000), Duration::ZERO);
+        assert_eq!(at(3_999), Duration::from_millis(3_999));
+        assert_eq!(at(1), Duration::from_millis(1));
+        assert_eq!(until_start(Duration::from_secs(vote)), Duration::ZERO);
+    }
 }

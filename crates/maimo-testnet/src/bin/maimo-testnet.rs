@@ -2,7 +2,7 @@
 //!
 //! Says on one line of JSON what clients need: `client_torrc`, `relays` with their ids, and for each CLIENT a C tor's SOCKS and control port.
 
-use std::{env, error::Error, io::Write, path::Path, process::ExitCode};
+use std::{env, error::Error, fmt::Write as _, io::Write as _, path::Path, process::ExitCode};
 
 use maimo_testnet::{Network, Relay, TorNode};
 use signal_hook::{
@@ -22,7 +22,7 @@ fn main() -> ExitCode {
     let mut message = format!("maimo-testnet: {error}");
     let mut cause = error.source();
     while let Some(error) = cause {
-        message.push_str(&format!(": {error}"));
+        let _ = write!(message, ": {error}");
         cause = error.source();
     }
     let _ = writeln!(std::io::stderr(), "{message}");
@@ -84,7 +84,9 @@ fn quoted(text: &str) -> String {
         match c {
             '"' | '\\' => quoted.extend(['\\', c]),
             '\n' => quoted.push_str("\\n"),
-            c if c < ' ' => quoted.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c if c < ' ' => {
+                let _ = write!(quoted, "\\u{:04x}", u32::from(c));
+            }
             c => quoted.push(c),
         }
     }
