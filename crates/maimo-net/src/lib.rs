@@ -11,5 +11,6 @@ pub mod in_process;
 pub mod rate;
 pub mod remote;
 pub mod service;
+pub mod tls;
 pub mod transport;
 pub mod wire;
