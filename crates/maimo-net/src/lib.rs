@@ -6,6 +6,7 @@
 pub mod backoff;
 pub mod circuits;
 pub mod connect;
+pub mod connector;
 pub mod http;
 pub mod in_process;
 pub mod rate;
