@@ -14,10 +14,9 @@ pub(crate) mod client;
 mod keep_alive;
 pub(crate) mod meter;
 mod pace;
-#[cfg_attr(not(test), expect(dead_code, reason = "what serves comes next"))]
 pub(crate) mod server;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod windows;
 
 pub use self::{
@@ -77,7 +76,6 @@ impl Budget {
         Some(Share(Some(permit)))
     }
 
-    #[expect(dead_code, reason = "what serves comes next")]
     /// Takes so many bytes, in turn, as soon as they are free. More than there ever are is never free.
     pub(crate) async fn take(&self, bytes: u64) -> Share {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);

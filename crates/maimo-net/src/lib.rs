@@ -11,6 +11,7 @@ pub mod http;
 pub mod in_process;
 pub mod rate;
 pub mod remote;
+pub mod serve;
 pub mod service;
 pub mod tls;
 pub mod transport;

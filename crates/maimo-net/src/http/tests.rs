@@ -245,6 +245,11 @@ fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
     out
 }
 
+/// The beginning of a call and nothing more.
+pub(crate) fn begun(path: &str, length: &[u8]) -> Vec<u8> {
+    [PREFACE.to_vec(), head(path, length)].concat()
+}
+
 /// Headers of a call whose body is announced as `length`, not compressed; stream 1.
 fn head(path: &str, length: &[u8]) -> Vec<u8> {
     head_on(1, path, length)

@@ -1,0 +1,71 @@
+//! What a server has done so far, in numbers.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+/// A snapshot of what a server has done since it began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Counters {
+    /// Connections that came in.
+    pub connections: u64,
+    /// Connections of known clients, now.
+    pub connected: u64,
+    /// Connections whose client is not known, or not yet, now.
+    pub strangers: u64,
+    /// Connections that never got as far as to prove a key.
+    pub handshakes_failed: u64,
+    /// Connections whose client was sent away: unknown, revoked, or too many.
+    pub sent_away: u64,
+    /// Connections that were cut off: garbage, floods, no sign of life.
+    pub broken: u64,
+    /// Calls that came in.
+    pub calls: u64,
+    /// Of those, answered with an error.
+    pub refused: u64,
+    /// Of those, answered with *busy*.
+    pub busy: u64,
+    /// Calls in which the provider's program failed.
+    pub panicked: u64,
+    /// Bytes received, below TLS's own.
+    pub received: u64,
+    /// Bytes sent, below TLS's own.
+    pub sent: u64,
+}
+
+/// What counts.
+#[derive(Debug, Default)]
+pub(crate) struct Counting {
+    pub(crate) connections: AtomicU64,
+    pub(crate) connected: AtomicU64,
+    pub(crate) handshakes_failed: AtomicU64,
+    pub(crate) sent_away: AtomicU64,
+    pub(crate) broken: AtomicU64,
+    pub(crate) calls: AtomicU64,
+    pub(crate) refused: AtomicU64,
+    pub(crate) busy: AtomicU64,
+    pub(crate) panicked: AtomicU64,
+}
+
+impl Counting {
+    /// Returns what was counted here; bytes and strangers are counted elsewhere.
+    pub(crate) fn snapshot(&self) -> Counters {
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        Counters {
+            connections: read(&self.connections),
+            connected: read(&self.connected),
+            handshakes_failed: read(&self.handshakes_failed),
+            sent_away: read(&self.sent_away),
+            broken: read(&self.broken),
+            calls: read(&self.calls),
+            refused: read(&self.refused),
+            busy: read(&self.busy),
+            panicked: read(&self.panicked),
+            ..Counters::default()
+        }
+    }
+}
+
+/// Counts one.
+pub(crate) fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
