@@ -1,7 +1,11 @@
 //! Channels: opening, listing, closing.
 
 use futures_executor::block_on;
-use maimo_core::{check_code::check_words, id::RootHash, identity::AuthPublicKey};
+use maimo_core::{
+    address::{Address, Network},
+    check_code::check_words,
+    id::{ChannelId, RootHash},
+};
 use maimo_net::service::WhichHead;
 use maimo_vault::journal::record::Record;
 
@@ -9,17 +13,34 @@ use crate::{
     engine::{Engine, auth_key},
     error::ClientError,
     keys::channel_keys,
-    node_state::ChannelRow,
+    node_state::{ChannelRow, Noted},
     progress::Control,
 };
 
+mod addresses;
+mod invitation;
+
+use addresses::take_up;
+use invitation::invited;
+
+/// How many characters of an onion address make a channel's name.
+const ONION_CHARACTERS: usize = 8;
+
 /// Which channel is to be opened.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct OpenChannelRequest {
-    /// Where its provider is: `dir:` and an absolute path for a folder.
+    /// Where its provider is (`dir:` and an absolute path for a folder), or the line of an invitation, which is a secret.
     pub address: String,
     /// What to call it; made from the address unless said.
     pub name: Option<String>,
+}
+
+impl core::fmt::Debug for OpenChannelRequest {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("OpenChannelRequest")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
 }
 
 impl OpenChannelRequest {
@@ -59,50 +80,81 @@ impl Engine {
         request: &OpenChannelRequest,
         control: &Control,
     ) -> Result<ChannelReport, ClientError> {
-        let name = request
-            .name
-            .clone()
-            .unwrap_or_else(|| name_of(&request.address));
-        let known = self.node.channels()?;
-        let failed = |source| ClientError::Provider {
-            channel: name.clone(),
-            source,
+        let invitation = invited(&request.address)?;
+        let (auth, addresses) = if let Some(invitation) = &invitation {
+            let offer = invitation.offer();
+            let addresses = offer.addresses.as_slice().iter();
+            (offer.provider, addresses.map(ToString::to_string).collect())
+        } else {
+            let address = request.address.clone();
+            let auth = block_on(self.connector.identify(&address));
+            let auth = auth.map_err(|source| ClientError::Provider {
+                channel: name_of(&address),
+                source,
+            })?;
+            (auth, vec![address])
         };
-        let auth: AuthPublicKey =
-            block_on(self.connector.identify(&request.address)).map_err(failed)?;
-        let (id, _) = channel_keys(&self.secret, &auth);
-        if let Some(row) = known.iter().find(|row| row.id == id) {
-            return Err(ClientError::Input {
-                message: format!("this provider is open already, as channel {}", row.name),
-                hint: Some("see `maimo channel list`"),
-            });
-        }
-        if known.iter().any(|row| row.name == name) {
-            return Err(ClientError::Input {
-                message: format!("there is a channel called {name} already"),
-                hint: Some("give another name with --name"),
-            });
-        }
-        let row = ChannelRow {
-            id,
-            auth: *auth.as_bytes(),
-            name,
-            addresses: vec![request.address.clone()],
-            list: 0,
+        let (id, keys) = channel_keys(&self.secret, &auth);
+        let known = self.node.channels()?;
+        let (mut row, is_resumed) = if let Some(row) = known.iter().find(|row| row.id == id) {
+            if self.has_begun_on(id, control)? {
+                // The same line again is how a cut is made up for: it may have been taken.
+                if invitation.is_some() {
+                    return self.report(row);
+                }
+                return Err(ClientError::Input {
+                    message: format!("this provider is open already, as channel {}", row.name),
+                    hint: Some("see `maimo channel list`"),
+                });
+            }
+            (row.clone(), true)
+        } else {
+            let name = request.name.clone();
+            let name = name.unwrap_or_else(|| name_of(addresses.first().map_or("", |a| a)));
+            if known.iter().any(|row| row.name == name) {
+                return Err(ClientError::Input {
+                    message: format!("there is a channel called {name} already"),
+                    hint: Some("give another name with --name"),
+                });
+            }
+            let mut row = ChannelRow {
+                id,
+                auth: *auth.as_bytes(),
+                name,
+                addresses,
+                list: 0,
+            };
+            if let Some(invitation) = &invitation {
+                self.redeem(invitation, &keys, &mut row)?;
+            }
+            (row, false)
         };
         let channel = self.connect(&row)?;
         let has_begun = self.catalog.position()?.sequence > 0;
-        if channel
-            .call(channel.session.head(WhichHead::Newest))?
-            .is_some()
+        // What a first commit here became was found out before.
+        if !is_resumed
+            && channel
+                .call(channel.session.head(WhichHead::Newest))?
+                .is_some()
         {
             return Err(ClientError::Input {
                 message: "this provider holds a store of this phrase already".to_owned(),
                 hint: Some("run `maimo recover` with its address"),
             });
         }
-        if has_begun {
+        if has_begun && !is_resumed {
             self.sync(control)?;
+        }
+        if channel.session.appetite().is_remote {
+            if row.list == 0
+                && let Some(list) = channel.call(channel.session.addresses())?
+            {
+                let taken = take_up(&mut row, &list, &auth);
+                taken.map_err(|source| channel.failed(source))?;
+            }
+            let now = self.clock.now().0;
+            self.node.note(Noted::AddressesAsked, id, now)?;
+            self.node.note(Noted::AddressesTold, id, row.list)?;
         }
         self.node.put_channel(&row)?;
         let record = |closed| Record::Channel {
@@ -141,6 +193,23 @@ impl Engine {
                 Err(error)
             }
         }
+    }
+
+    /// Returns whether the journal knows a channel that was opened here: an opening that was cut off before is to be done over.
+    fn has_begun_on(&mut self, id: ChannelId, control: &Control) -> Result<bool, ClientError> {
+        let knows = |engine: &Self| {
+            let known = engine.catalog.reader()?.channels()?;
+            Ok::<_, ClientError>(
+                known
+                    .iter()
+                    .any(|(known, info)| *known == id && !info.closed),
+            )
+        };
+        if knows(self)? {
+            return Ok(true);
+        }
+        self.sync(control)?;
+        knows(self)
     }
 
     pub(crate) fn channel_reports(&mut self) -> Result<Vec<ChannelReport>, ClientError> {
@@ -207,8 +276,15 @@ impl Engine {
     }
 }
 
-/// Makes a name from an address: the last part of a folder's path.
+/// Makes a name from an address: the last part of a folder's path, the host, the beginning of an onion service's.
 pub(crate) fn name_of(address: &str) -> String {
+    if let Ok(address) = address.parse::<Address>() {
+        let host = address.host();
+        return match address.network() {
+            Network::Onion => host.chars().take(ONION_CHARACTERS).collect(),
+            Network::Tcp => host,
+        };
+    }
     let path = address.strip_prefix("dir:").unwrap_or(address);
     let mut parts = path.rsplit('/').filter(|part| !part.is_empty());
     parts.next().unwrap_or("channel").to_owned()

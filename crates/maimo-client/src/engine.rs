@@ -134,7 +134,18 @@ impl Engine {
         if let Some(open) = self.open.iter().find(|open| open.id == id) {
             return Ok(Arc::clone(open));
         }
-        let row = self.channel_row(id)?;
+        let mut row = self.channel_row(id)?;
+        // Where another machine of the store has learned that the provider is. Folders are where this machine has them.
+        if row.addresses.iter().all(|at| !at.starts_with("dir:")) {
+            let known = self.catalog.reader()?.channels()?;
+            let journal = known.into_iter().find(|(known, _)| *known == id);
+            let others = journal.map(|(_, info)| info.addresses).unwrap_or_default();
+            for address in others {
+                if !row.addresses.contains(&address) && !address.starts_with("dir:") {
+                    row.addresses.push(address);
+                }
+            }
+        }
         self.connect(&row)
     }
 

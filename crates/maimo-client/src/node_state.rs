@@ -75,6 +75,25 @@ pub(crate) struct CandidateRow {
     pub(crate) watermark: Watermark,
 }
 
+/// What is noted of a channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Noted {
+    /// When its provider was last asked where it is, in milliseconds.
+    AddressesAsked,
+    /// The sequence of the address list that this node last wrote into the journal.
+    AddressesTold,
+}
+
+impl Noted {
+    fn name(self, channel: ChannelId) -> String {
+        let what = match self {
+            Self::AddressesAsked => "addresses asked",
+            Self::AddressesTold => "addresses told",
+        };
+        format!("{what} {channel}")
+    }
+}
+
 const SCHEMA: &str = include_str!("node_state/schema.sql");
 /// Written to the file's header, so that another version's is not taken for ours.
 const VERSION: i64 = 2;
@@ -495,6 +514,21 @@ impl NodeState {
     /// Sets a flag.
     pub(crate) fn set_flag(&self, name: &str, value: bool) -> Result<(), ClientError> {
         self.write(|tx| put(tx, name, i64::from(value)))
+    }
+
+    /// Returns a number that was noted of a channel; 0 where none was.
+    pub(crate) fn noted(&self, what: Noted, channel: ChannelId) -> Result<u64, ClientError> {
+        number(&self.db, &what.name(channel))
+    }
+
+    /// Notes a number of a channel.
+    pub(crate) fn note(
+        &self,
+        what: Noted,
+        channel: ChannelId,
+        value: u64,
+    ) -> Result<(), ClientError> {
+        self.write(|tx| put(tx, &what.name(channel), signed(value)))
     }
 
     /// Returns the database, for what has tables of its own here.

@@ -175,14 +175,29 @@ impl Engine {
         }))
     }
 
-    fn keep_channel(&self, channel: &OpenChannel) -> Result<(), ClientError> {
-        self.node.put_channel(&ChannelRow {
+    fn keep_channel(&mut self, channel: &OpenChannel) -> Result<(), ClientError> {
+        let known = self.node.channels()?;
+        let known = known.into_iter().find(|row| row.id == channel.id);
+        let mut row = ChannelRow {
             id: channel.id,
             auth: *channel.auth.as_bytes(),
             name: channel.name.clone(),
             addresses: channel.addresses.clone(),
             list: 0,
-        })
+        };
+        if let Some(known) = known {
+            // It answered where it was looked for; what its list said is not forgotten for that.
+            row.list = known.list;
+            let others = known.addresses.into_iter();
+            let others: Vec<String> = others.filter(|at| !row.addresses.contains(at)).collect();
+            row.addresses.extend(others);
+        }
+        self.node.put_channel(&row)?;
+        if channel.session.appetite().is_remote {
+            // The list tells all the addresses of a provider of which one was given.
+            self.ask_addresses(channel)?;
+        }
+        Ok(())
     }
 
     /// Brings the catalog to what a channel shows.

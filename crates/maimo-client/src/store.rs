@@ -37,6 +37,7 @@ use crate::{
     engine::Engine,
     error::ClientError,
     local_stat::LocalStat,
+    node_state::Noted,
     pipeline::{KnownChunks, StoreSink, Trouble},
     possession::Token,
     progress::Control,
@@ -116,6 +117,8 @@ pub(crate) struct Run<'e> {
     pub(crate) bytes_sent: u64,
     /// Questions about the packs sealed here whose answers are known.
     pub(crate) tokens: HashMap<ChannelId, BTreeMap<ObjectRef, Token>>,
+    /// Channels whose provider has moved, with the sequence of the list that says so: the records have it.
+    moves: Vec<(ChannelId, u64)>,
     /// Whether what it builds on was read from the channels for it, and not only kept from the last time.
     has_read: bool,
     /// Whether another device made it necessary to begin anew.
@@ -168,6 +171,11 @@ impl<'e> Run<'e> {
             engine.node.take_label(&label)?;
             records.push((engine.node.next_record(), Record::Source { source, label }));
         }
+        let mut moves = Vec::new();
+        for (channel, list, record) in engine.moves()? {
+            records.push((engine.node.next_record(), record));
+            moves.push((channel, list));
+        }
         Ok(Self {
             workers: Workers::start(&channels, &engine.spool, keep_tokens),
             known,
@@ -182,6 +190,7 @@ impl<'e> Run<'e> {
             bytes_stored: 0,
             bytes_sent: 0,
             tokens: HashMap::new(),
+            moves,
             has_read,
             is_superseded: false,
             channels,
@@ -243,6 +252,10 @@ impl<'e> Run<'e> {
         match self.engine.commit(change, self.control)? {
             Outcome::Committed(committed) => {
                 self.as_of = committed.sequence + 1;
+                for (channel, list) in self.moves.drain(..) {
+                    let told = Noted::AddressesTold;
+                    self.engine.node.note(told, channel, list)?;
+                }
                 let refreshed = core::mem::take(&mut self.refreshed);
                 if !refreshed.is_empty() {
                     self.engine.catalog.refresh_local(refreshed)?;

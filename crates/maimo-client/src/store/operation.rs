@@ -63,6 +63,8 @@ impl Engine {
                     Ok(()) | Err(ClientError::Provider { .. } | ClientError::Cancelled(_)) => {}
                     Err(error) => return Err(error),
                 }
+                let channels = self.channels()?;
+                self.look_for_moves(&channels, control)?;
                 // The store stands; a log that stays costs those who come next some time.
                 let _ = self.catalog.tidy();
                 return Ok(report);
