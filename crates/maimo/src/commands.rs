@@ -1,6 +1,7 @@
 //! The commands, one file each: what they take, what they do, what they report.
 
 mod channel;
+mod client;
 mod completions;
 mod config;
 mod demo;
@@ -67,6 +68,8 @@ pub(crate) enum Command {
     VerifyPhrase(verify_phrase::Args),
     #[command(subcommand)]
     Volume(volume::Command),
+    #[command(subcommand)]
+    Client(client::Command),
     Scrub(scrub::Args),
     #[command(subcommand)]
     Provider(provider::Command),
@@ -101,6 +104,7 @@ pub(crate) fn run(command: &Command, ctx: &Context) -> Outcome {
         Command::Recover(args) => recover::run(args, ctx),
         Command::VerifyPhrase(args) => verify_phrase::run(args, ctx),
         Command::Volume(command) => volume::run(command, ctx),
+        Command::Client(command) => client::run(command, ctx),
         Command::Scrub(args) => scrub::run(args, ctx),
         Command::Provider(command) => provider::run(command, ctx),
         Command::Config(command) => Ok(config::run(command, ctx)),

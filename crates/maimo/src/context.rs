@@ -1,10 +1,11 @@
 //! [`Context`]: what every command has at hand.
 
-use std::sync::Arc;
+use std::{sync::Arc, thread, time::Duration};
 
 use maimo_client::{
     client::{Client, OpenOptions},
     error::ClientError,
+    progress::{Event, Phase},
 };
 use maimo_net::connect::Connector;
 use maimo_provider::provider::Provider;
@@ -13,12 +14,17 @@ use crate::{
     cli::Global,
     config::Config,
     connect,
+    control::{self, Answer, Request},
     error::{CommandError, Exit},
     logs::{self, Usual},
     passphrase,
     places::Places,
     ui::Ui,
 };
+
+/// How often a provider is tried that another process has open, and how long is waited between.
+const IN_USE_TRIES: u32 = 100;
+const IN_USE_PAUSE: Duration = Duration::from_millis(50);
 
 /// The outputs, the configuration and the node's folders.
 pub(crate) struct Context {
@@ -82,6 +88,55 @@ impl Context {
                 }
             }
             opened => Ok(opened?),
+        }
+    }
+
+    /// Has the provider of this node do something: here if nobody else has it open, else where it is served.
+    ///
+    /// # Errors
+    ///
+    /// This node is none, what is asked is refused, or another process has it open that takes no commands.
+    pub(crate) fn ask_provider(&self, request: Request) -> Result<Answer, CommandError> {
+        let progress = self.ui.progress();
+        let tell = |of: Option<(u64, u64)>| {
+            let control = progress.control();
+            if let Some((bytes_done, bytes)) = of {
+                control.tell(Event::Total { files: 0, bytes });
+                control.tell(Event::Done {
+                    files: 0,
+                    bytes: bytes_done,
+                });
+            }
+            !control.is_cancelled()
+        };
+        match &request {
+            Request::Scrub => progress.control().tell(Event::Phase(Phase::Proving)),
+            Request::DrainVolume { .. } => progress.control().tell(Event::Phase(Phase::Storing)),
+            _ => {}
+        }
+        let socket = control::socket_of(&self.places.provider);
+        let mut tries = 0;
+        loop {
+            let error = match self.provider() {
+                Ok(provider) => {
+                    // Others of the owner's commands need not wait for one that takes long; where that cannot be, they have to.
+                    let _served = matches!(request, Request::Scrub | Request::DrainVolume { .. })
+                        .then(|| control::serve(provider.clone(), &socket));
+                    return control::perform(&provider, request, &|done, total| {
+                        tell(Some((done, total)))
+                    });
+                }
+                Err(error) => error,
+            };
+            if let Some(answer) = control::ask(&socket, &request, &tell)? {
+                return Ok(answer);
+            }
+            // Another command of the owner has it for a moment, or the node is just starting or ending.
+            tries += 1;
+            if !error.is_in_use() || tries > IN_USE_TRIES || !tell(None) {
+                return Err(error);
+            }
+            thread::sleep(IN_USE_PAUSE);
         }
     }
 

@@ -16,7 +16,7 @@ use maimo_core::{
 };
 use maimo_net::service::ServiceError;
 use maimo_provider::error::ProviderError;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::quantity::{Count, Moment, Size};
 
@@ -62,6 +62,7 @@ pub(crate) struct CommandError {
     message: String,
     hint: Option<String>,
     quiet: bool,
+    in_use: bool,
 }
 
 impl CommandError {
@@ -73,6 +74,7 @@ impl CommandError {
             message: message.into(),
             hint: None,
             quiet: false,
+            in_use: false,
         }
     }
 
@@ -132,6 +134,11 @@ impl CommandError {
         self.exit
     }
 
+    /// Returns whether another process has what was to be opened.
+    pub(crate) const fn is_in_use(&self) -> bool {
+        self.in_use
+    }
+
     /// Returns whether nobody is there to read it.
     pub(crate) const fn is_quiet(&self) -> bool {
         self.quiet
@@ -150,6 +157,63 @@ impl CommandError {
             code: self.exit.code(),
             message: &self.message,
             hint: self.hint.as_deref(),
+        }
+    }
+}
+
+/// An error on its way from one process of ours to another.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct ErrorText {
+    code: u8,
+    kind: String,
+    message: String,
+    hint: Option<String>,
+}
+
+impl ErrorText {
+    /// Returns what is sent of an error.
+    pub(crate) fn of(error: &CommandError) -> Self {
+        Self {
+            code: error.exit.code(),
+            kind: error.kind.to_owned(),
+            message: error.message.clone(),
+            hint: error.hint.clone(),
+        }
+    }
+
+    /// Returns the error that was sent.
+    pub(crate) fn into_error(self) -> CommandError {
+        const EXITS: [Exit; 9] = [
+            Exit::Usage,
+            Exit::Partial,
+            Exit::NoNode,
+            Exit::WrongPassphrase,
+            Exit::AuditFailed,
+            Exit::Provider,
+            Exit::Rollback,
+            Exit::CapExceeded,
+            Exit::Interrupted,
+        ];
+        const KINDS: [&str; 9] = [
+            "bad_input",
+            "config",
+            "local_io",
+            "local_corrupt",
+            "network",
+            "tor_unavailable",
+            "provider_refused",
+            "provider_misbehaved",
+            "interrupted",
+        ];
+        let exit = EXITS.into_iter().find(|exit| exit.code() == self.code);
+        let kind = KINDS.into_iter().find(|kind| *kind == self.kind);
+        CommandError {
+            hint: self.hint,
+            ..CommandError::new(
+                exit.unwrap_or(Exit::Failed),
+                kind.unwrap_or("bug"),
+                self.message,
+            )
         }
     }
 }
@@ -225,7 +289,10 @@ impl From<ProviderError> for CommandError {
             ProviderError::Service(error) => service_exit(error),
             _ => Exit::Failed,
         };
-        Self::classified(exit, &error)
+        Self {
+            in_use: matches!(error, ProviderError::InUse),
+            ..Self::classified(exit, &error)
+        }
     }
 }
 

@@ -7,6 +7,7 @@ mod commands;
 mod config;
 mod connect;
 mod context;
+mod control;
 mod error;
 mod logs;
 mod passphrase;

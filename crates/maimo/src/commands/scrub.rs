@@ -3,18 +3,16 @@
 use std::io::{self, Write};
 
 use maimo_client::progress::{Event, Phase};
-use maimo_provider::{
-    provider::Provider,
-    scrub::{Damage, ScrubReport},
-};
+use maimo_provider::provider::Provider;
 use serde::Serialize;
 
 use super::Outcome;
 use crate::{
     context::Context,
+    control::{Answer, Request, ScrubRow, astray, perform},
     error::{CommandError, Exit},
     quantity::{Count, Size},
-    ui::{Page, Report, shown_path},
+    ui::{Page, Report},
 };
 
 /// Read all that is stored here for others, and check it against its names
@@ -29,72 +27,33 @@ pub(crate) struct Args {
 
 /// Reads and checks.
 pub(crate) fn run(args: &Args, ctx: &Context) -> Outcome {
-    let provider = match &args.directory {
-        Some(folder) => Provider::open_folder(folder, None)?,
-        None => ctx.provider()?,
+    let answer = match &args.directory {
+        Some(folder) => {
+            let provider = Provider::open_folder(folder, None)?;
+            let progress = ctx.ui.progress();
+            let control = progress.control();
+            control.tell(Event::Phase(Phase::Proving));
+            perform(&provider, Request::Scrub, &|done, total| {
+                control.tell(Event::Total {
+                    files: 0,
+                    bytes: total,
+                });
+                control.tell(Event::Done {
+                    files: 0,
+                    bytes: done,
+                });
+                !control.is_cancelled()
+            })?
+        }
+        None => ctx.ask_provider(Request::Scrub)?,
     };
-    let progress = ctx.ui.progress();
-    let control = progress.control();
-    control.tell(Event::Phase(Phase::Proving));
-    let report = provider.scrub(&|done, total| {
-        control.tell(Event::Total {
-            files: 0,
-            bytes: total,
-        });
-        control.tell(Event::Done {
-            files: 0,
-            bytes: done,
-        });
-        !control.is_cancelled()
-    })?;
-    Ok(Box::new(Scrubbed(report)))
-}
-
-struct Scrubbed(ScrubReport);
-
-/// Returns what is damaged, in words.
-fn sentence(damage: &Damage) -> String {
-    match damage {
-        Damage::Groups {
-            channel,
-            pack,
-            groups,
-        } => format!(
-            "{} groups of pack {} of channel {channel} are not what they were",
-            Count(groups.count().into()),
-            pack.root
-        ),
-        Damage::Missing {
-            channel,
-            pack,
-            groups,
-        } => format!(
-            "{} groups of pack {} of channel {channel} are not there",
-            Count(groups.count().into()),
-            pack.root
-        ),
-        Damage::File { channel, pack } => {
-            format!(
-                "the file of pack {} of channel {channel} is damaged at its end; its content is sound",
-                pack.root
-            )
-        }
-        Damage::Log { volume, bytes } => {
-            format!(
-                "{} of the log of volume {}",
-                Size(*bytes),
-                shown_path(volume)
-            )
-        }
-        Damage::Unmounted { volume } => {
-            format!(
-                "volume {} is not mounted: nothing on it was read",
-                shown_path(volume)
-            )
-        }
-        _ => "damage of a kind that this version has no word for".to_owned(),
+    match answer {
+        Answer::Scrubbed(report) => Ok(Box::new(Scrubbed(report))),
+        _ => Err(astray()),
     }
 }
+
+struct Scrubbed(ScrubRow);
 
 #[derive(Serialize)]
 struct ScrubbedView {
@@ -113,7 +72,7 @@ impl Report for Scrubbed {
             Count(self.0.damaged.len() as u64),
         )?;
         for damage in &self.0.damaged {
-            writeln!(page, "  {}", sentence(damage))?;
+            writeln!(page, "  {damage}")?;
         }
         Ok(())
     }

@@ -11,14 +11,13 @@ use maimo_client::{
     status::{RootReport, StatusReport},
     verify::PastAudit,
 };
-use maimo_provider::provider::Provider;
 use serde::Serialize;
 
 use super::{
     Outcome,
     channel::shown_root,
     verify::result_name,
-    volume::{VolumeState, VolumeStatus, VolumeView, write_volumes},
+    volume::{self, VolumeState, VolumeStatus, VolumeView, write_volumes},
 };
 use crate::{
     context::Context,
@@ -33,11 +32,7 @@ pub(crate) struct Args {}
 
 /// Gathers it.
 pub(crate) fn run(_args: &Args, ctx: &Context) -> Outcome {
-    let volumes = if Provider::exists(&ctx.places.provider) {
-        ctx.provider()?.volumes()?
-    } else {
-        Vec::new()
-    };
+    let volumes = volume::all(ctx)?;
     let mut audits = Vec::new();
     let client = match ctx.client() {
         Ok(client) => {

@@ -6,7 +6,6 @@ use std::{
 };
 
 use clap::Subcommand;
-use maimo_client::progress::{Event, Phase};
 use maimo_provider::provider::Provider;
 pub(super) use maimo_provider::provider::{VolumeState, VolumeStatus};
 use serde::Serialize;
@@ -14,6 +13,7 @@ use serde::Serialize;
 use super::{Outcome, PathView};
 use crate::{
     context::Context,
+    control::{Answer, PathBytes, Request, astray},
     error::CommandError,
     quantity::{Size, parse_size},
     ui::{Align, Page, Report, Table, shown_path},
@@ -53,53 +53,55 @@ pub(crate) fn run(command: &Command, ctx: &Context) -> Outcome {
         Command::Add { path, capacity } => {
             let path = whole(path)?;
             let is_new = !Provider::exists(home);
-            let provider = if is_new {
-                Provider::create(home)?
-            } else {
-                Provider::open(home)?
-            };
-            provider.add_volume(&path, *capacity)?;
+            if is_new {
+                drop(Provider::create(home)?);
+            }
+            let added = asked(
+                ctx,
+                Request::AddVolume {
+                    path: PathBytes::of(&path),
+                    capacity: *capacity,
+                },
+            )?;
             if is_new {
                 ctx.ui.say("This node is a provider now. `maimo provider backup` prints the 24 words of its keys: write them down.");
             }
-            let volumes = provider.volumes()?;
-            Ok(Box::new(Volumes(of_path(volumes, &path))))
+            Ok(Box::new(Volumes(of_path(added, &path))))
         }
-        Command::List => {
-            let volumes = if Provider::exists(home) {
-                ctx.provider()?.volumes()?
-            } else {
-                Vec::new()
-            };
-            Ok(Box::new(Volumes(volumes)))
-        }
+        Command::List => Ok(Box::new(Volumes(all(ctx)?))),
         Command::Drain { path } => {
             let path = whole(path)?;
-            let provider = ctx.provider()?;
-            let progress = ctx.ui.progress();
-            let control = progress.control();
-            control.tell(Event::Phase(Phase::Storing));
-            provider.drain_volume(&path, &|done, total| {
-                control.tell(Event::Total {
-                    files: 0,
-                    bytes: total,
-                });
-                control.tell(Event::Done {
-                    files: 0,
-                    bytes: done,
-                });
-                !control.is_cancelled()
-            })?;
-            Ok(Box::new(Volumes(of_path(provider.volumes()?, &path))))
+            let request = Request::DrainVolume {
+                path: PathBytes::of(&path),
+            };
+            Ok(Box::new(Volumes(of_path(asked(ctx, request)?, &path))))
         }
         Command::Remove { path } => {
             let path = whole(path)?;
-            let provider = ctx.provider()?;
-            provider.remove_volume(&path)?;
+            let request = Request::RemoveVolume {
+                path: PathBytes::of(&path),
+            };
+            let left = asked(ctx, request)?;
             ctx.ui
                 .say(&format!("{} is no volume any more", shown_path(&path)));
-            Ok(Box::new(Volumes(provider.volumes()?)))
+            Ok(Box::new(Volumes(left)))
         }
+    }
+}
+
+/// Returns all volumes of this node; none where it stores for nobody.
+pub(super) fn all(ctx: &Context) -> Result<Vec<VolumeStatus>, CommandError> {
+    if Provider::exists(&ctx.places.provider) {
+        asked(ctx, Request::Volumes)
+    } else {
+        Ok(Vec::new())
+    }
+}
+
+fn asked(ctx: &Context, request: Request) -> Result<Vec<VolumeStatus>, CommandError> {
+    match ctx.ask_provider(request)? {
+        Answer::Volumes(rows) => Ok(rows.into_iter().map(VolumeStatus::from).collect()),
+        _ => Err(astray()),
     }
 }
 

@@ -42,10 +42,6 @@ impl Ways {
     }
 
     /// Returns them.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "the way to the network takes it")
-    )]
     pub(crate) fn as_slice(&self) -> &[Way] {
         &self.0
     }
