@@ -16,6 +16,7 @@ mod provider;
 mod sealed;
 mod secret;
 mod signed;
+mod wire;
 
 pub use mutate::structured;
 
@@ -74,6 +75,9 @@ pub const TARGETS: &[Target] = &[
     target("dictionary", frame::dictionary, frame::dictionaries),
     target("key_file", secret::key_file, secret::key_files),
     target("phrase", secret::phrase, secret::phrases),
+    target("wire_request", wire::request, wire::requests),
+    target("wire_response", wire::response, wire::responses),
+    target("wire_error", wire::error, wire::errors),
     target("provider", provider::provider, provider::histories),
 ];
 

@@ -447,3 +447,27 @@ fn the_maximum_of_an_audit_answer_grows_with_what_is_asked() {
     assert!(audit_bytes_max(920) < 40 * 1024 * 1024);
     assert!(audit_bytes_max(1) < 128 * 1024);
 }
+
+/// Rows of the table in `docs/protocol.md`: path, request, at most, response, at most.
+#[test]
+fn the_maxima_are_those_of_the_document() {
+    let document = include_str!("../../../../docs/protocol.md");
+    let number = |cell: &str| cell.trim().replace(',', "").parse::<usize>().unwrap();
+    for call in Call::ALL {
+        let start = format!("| `{}` |", call.path());
+        let row = document.lines().find(|line| line.starts_with(&start));
+        let cells: Vec<&str> = row.expect("every call has a row").split('|').collect();
+        let maxima = (number(cells[3]), number(cells[5]));
+        let ours = (call.request_bytes_max(), call.response_bytes_max());
+        assert_eq!(maxima, ours, "{call:?}");
+    }
+    let says = |text: &str| assert!(document.contains(text), "{text}");
+    let with_commas = |number: usize| format!("{},{:03}", number / 1000, number % 1000);
+    says(&format!("{} bytes at most", with_commas(ERROR_BYTES_MAX)));
+    let position = audit_bytes_max(1) - audit_bytes_max(0);
+    let fixed = with_commas(audit_bytes_max(0));
+    says(&format!(
+        "{fixed} bytes and {} a position",
+        with_commas(position)
+    ));
+}
