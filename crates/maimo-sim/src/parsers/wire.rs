@@ -240,7 +240,7 @@ pub(super) fn errors() -> Vec<Vec<u8>> {
     let not_held = NotHeld {
         missing: vec![
             (pack(10 << 14), vec![0..2, 5..9]),
-            (pack(4096), Vec::from_iter([0..1])),
+            (pack(4096), core::iter::once(0..1).collect()),
         ],
         more: true,
     };
