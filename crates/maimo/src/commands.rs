@@ -19,8 +19,10 @@ mod retrieve;
 mod root;
 mod runs;
 mod scrub;
+mod start;
 mod status;
 mod store;
+mod target;
 mod undelete;
 mod verify;
 mod verify_phrase;
@@ -29,7 +31,7 @@ mod volume;
 use clap::Subcommand;
 
 use self::paths::{PathView, absolute_all, absolute_pattern};
-use crate::{context::Context, error::CommandError, ui::Report};
+use crate::{context::Context, error::CommandError, logs::Usual, ui::Report};
 
 /// What a command ends with.
 pub(crate) type Outcome = Result<Box<dyn Report>, CommandError>;
@@ -40,6 +42,7 @@ pub(crate) enum Command {
     Demo(demo::Args),
     Init(init::Args),
     Status(status::Args),
+    Start(start::Args),
     #[command(subcommand)]
     Channel(channel::Command),
     #[command(visible_aliases = ["backup", "upload"])]
@@ -79,12 +82,23 @@ pub(crate) enum Command {
     Man(man::Args),
 }
 
+impl Command {
+    /// Returns whether someone waits for it to end, for whom its log is not the news.
+    pub(crate) const fn kind(&self) -> Usual {
+        match self {
+            Self::Start(_) => Usual::Service,
+            _ => Usual::Command,
+        }
+    }
+}
+
 /// Runs a command.
 pub(crate) fn run(command: &Command, ctx: &Context) -> Outcome {
     match command {
         Command::Demo(args) => demo::run(args, ctx),
         Command::Init(args) => init::run(args, ctx),
         Command::Status(args) => status::run(args, ctx),
+        Command::Start(args) => start::run(args, ctx),
         Command::Channel(command) => channel::run(command, ctx),
         Command::Root(args) => root::run(args, ctx),
         Command::Store(args) => store::run(args, ctx),

@@ -8,9 +8,11 @@ mod values;
 
 use std::{
     fs, io,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
 };
 
+use maimo_core::address::Address;
 use toml::{Table, Value};
 
 pub(crate) use self::{
@@ -86,15 +88,15 @@ keys! {
     /// Bridges by which the Tor in this program enters the network, a line each; none to enter it directly.
     bridges: Vec<String> = Vec::new();
     /// Where the Tor of this machine takes SOCKS connections, for `system-tor`.
-    socks: String = "127.0.0.1:9050".to_owned();
+    socks: SocketAddr = loopback(9050);
     /// Where the Tor of this machine is controlled; `start` has it make an onion service there.
-    control: String = "127.0.0.1:9051".to_owned();
+    control: SocketAddr = loopback(9051);
     /// The file whose first line is the password of that Tor's control port; empty if it takes its cookie.
     control_password_file: String = String::new();
     /// Where `start` listens with `tcp`, each an IP address and a port.
-    listen: Vec<String> = Vec::new();
+    listen: Vec<SocketAddr> = Vec::new();
     /// Where others reach this node with `tcp`, each a host and a port; empty if that is where it listens.
-    announce: Vec<String> = Vec::new();
+    announce: Vec<Address> = Vec::new();
     /// How many seconds `start` lets running requests end in when it is told to stop.
     drain_seconds: u32 = 30;
     /// What is logged: `error`, `warn`, `info`, `debug`, `trace`, or of which part, as in `warn,maimo_net=debug`; empty for what `verbose` says.
@@ -103,6 +105,11 @@ keys! {
     log_format: LogFormat = LogFormat::Text;
     /// For tests only: a file of Tor directory authorities and relays that stand in for the public network.
     tor_network_file: String = String::new();
+}
+
+/// Returns an address of this machine alone.
+pub(crate) const fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)
 }
 
 /// A key as `config show` has it.

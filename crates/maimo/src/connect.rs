@@ -1,4 +1,4 @@
-//! The way to providers: so far folders, each a whole provider in this process.
+//! Folders as providers: each a whole one, in this process.
 
 use std::{
     fs,
@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use maimo_net::{connect::Connector, in_process::InProcess, service::ServiceError};
+use maimo_net::{in_process::InProcess, service::ServiceError};
 pub(crate) use maimo_provider::provider::FolderTerms;
 use maimo_provider::{error::ProviderError, provider};
 
@@ -43,16 +43,19 @@ pub(crate) fn address_of(folder: &Path) -> Result<String, CommandError> {
 }
 
 /// Returns the way to providers that are there.
-pub(crate) fn existing() -> Arc<dyn Connector> {
-    Arc::new(InProcess::new(|address| open(address, None)))
+pub(crate) fn existing() -> InProcess {
+    InProcess::new(|address| open(address, None))
 }
 
 /// Returns the way to providers that are there, and to the one at `address`, which is made on these terms if it is not.
-pub(crate) fn making(address: &str, terms: FolderTerms) -> Arc<dyn Connector> {
+pub(crate) fn making(address: &str, terms: FolderTerms) -> InProcess {
     let new = address.to_owned();
-    Arc::new(InProcess::new(move |address| {
-        open(address, (address == new).then_some(terms))
-    }))
+    InProcess::new(move |address| open(address, (address == new).then_some(terms)))
+}
+
+/// Returns whether an address is a folder's.
+pub(crate) fn is_folder(address: &str) -> bool {
+    address.starts_with(FOLDER)
 }
 
 fn open(
@@ -61,7 +64,7 @@ fn open(
 ) -> Result<Arc<dyn maimo_net::connect::Provider>, ServiceError> {
     let Some(folder) = address.strip_prefix(FOLDER).map(PathBuf::from) else {
         return Err(ServiceError::Offline {
-            detail: format!("{address} is no folder, and this version knows no network"),
+            detail: "that is no folder".to_owned(),
         });
     };
     match provider::Provider::open_folder(&folder, make) {

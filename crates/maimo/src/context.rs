@@ -17,6 +17,7 @@ use crate::{
     control::{self, Answer, Request},
     error::{CommandError, Exit},
     logs::{self, Usual},
+    network::Network,
     passphrase,
     places::Places,
     ui::Ui,
@@ -31,6 +32,8 @@ pub(crate) struct Context {
     pub(crate) ui: Ui,
     pub(crate) config: Config,
     pub(crate) places: Places,
+    /// The way to the network; nothing is open before it is used.
+    pub(crate) network: Arc<Network>,
 }
 
 impl Context {
@@ -39,15 +42,16 @@ impl Context {
     /// # Errors
     ///
     /// It does not parse, or nothing says where it is.
-    pub(crate) fn new(global: &Global, ui: &mut Ui) -> Result<Self, CommandError> {
+    pub(crate) fn new(global: &Global, usual: Usual, ui: &mut Ui) -> Result<Self, CommandError> {
         let mut places = Places::find(global.home.as_deref())?;
         if let Some(file) = &global.config {
             places.config.clone_from(file);
         }
         let config = Config::load(&places.config, global)?;
         ui.settle(config.quiet.value, config.verbose.value > 0);
-        logs::start(&config, Usual::Command, ui.is_json())?;
+        logs::start(&config, usual, ui.is_json())?;
         Ok(Self {
+            network: Arc::new(Network::new(&config, &places, ui.link().clone())),
             ui: ui.clone(),
             config,
             places,
@@ -60,7 +64,7 @@ impl Context {
     ///
     /// There is none, another process has it, or the passphrase is wrong.
     pub(crate) fn client(&self) -> Result<Client, CommandError> {
-        self.client_with(&connect::existing())
+        self.client_with(&self.network.and(connect::existing()))
     }
 
     /// Opens the client with another way to providers. Asks for a passphrase where one is needed and none was given.

@@ -313,6 +313,8 @@ fn service_exit(error: &ServiceError) -> Exit {
         ServiceError::Refused(Refusal::CapExceeded(_))
         | ServiceError::UploadRefused(UploadRefusal::CapExceeded(_)) => Exit::CapExceeded,
         ServiceError::NotHeld { .. } | ServiceError::Damaged { .. } => Exit::AuditFailed,
+        // A matter of what this node was told, not of the provider.
+        ServiceError::NotAllowed { .. } => Exit::Usage,
         _ if error.kind() == ErrorKind::Bug => Exit::Failed,
         _ => Exit::Provider,
     }

@@ -8,8 +8,10 @@ mod config;
 mod connect;
 mod context;
 mod control;
+mod daemon;
 mod error;
 mod logs;
+mod network;
 mod passphrase;
 mod places;
 mod quantity;
@@ -38,7 +40,7 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli, ui: &mut Ui) -> Result<(), CommandError> {
-    let ctx = Context::new(&cli.global, ui)?;
+    let ctx = Context::new(&cli.global, cli.command.kind(), ui)?;
     let report = commands::run(&cli.command, &ctx)?;
     ui.report(&*report)
 }

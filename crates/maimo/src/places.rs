@@ -20,6 +20,10 @@ pub(crate) struct Places {
     pub(crate) provider: PathBuf,
     /// The configuration.
     pub(crate) config: PathBuf,
+    /// What the Tor in this program must keep: its guards. A folder in it for each that runs.
+    pub(crate) tor_state: PathBuf,
+    /// What it can fetch again.
+    pub(crate) tor_cache: PathBuf,
 }
 
 impl Places {
@@ -36,6 +40,8 @@ impl Places {
             return Ok(Self {
                 provider: home.join("provider"),
                 config: home.join(CONFIG_FILE),
+                tor_state: home.join("tor/state"),
+                tor_cache: home.join("tor/cache"),
                 home,
             });
         }
@@ -52,9 +58,10 @@ impl Places {
                 .map(PathBuf::from)
                 .filter(|path| path.is_absolute())
         };
-        let (data, config) = if cfg!(target_os = "macos") {
+        let (data, config, state, cache) = if cfg!(target_os = "macos") {
             let folder = user()?.join("Library/Application Support/maimo");
-            (folder.clone(), folder)
+            let cache = user()?.join("Library/Caches/maimo");
+            (folder.clone(), folder.clone(), folder, cache)
         } else {
             // The specification has a relative path ignored.
             let xdg = |name, or| {
@@ -66,11 +73,15 @@ impl Places {
             (
                 xdg("XDG_DATA_HOME", ".local/share")?.join("maimo"),
                 xdg("XDG_CONFIG_HOME", ".config")?.join("maimo"),
+                xdg("XDG_STATE_HOME", ".local/state")?.join("maimo"),
+                xdg("XDG_CACHE_HOME", ".cache")?.join("maimo"),
             )
         };
         Some(Self {
             provider: data.join("provider"),
             config: config.join(CONFIG_FILE),
+            tor_state: state.join("tor"),
+            tor_cache: cache.join("tor"),
             home: data,
         })
     }
@@ -91,6 +102,8 @@ mod tests {
         assert_eq!(places.home, Path::new("/n"));
         assert_eq!(places.provider, Path::new("/n/provider"));
         assert_eq!(places.config, Path::new("/n/config.toml"));
+        assert_eq!(places.tor_state, Path::new("/n/tor/state"));
+        assert_eq!(places.tor_cache, Path::new("/n/tor/cache"));
     }
 
     #[test]
@@ -99,6 +112,8 @@ mod tests {
         let places = of(&[("HOME", "/h")]).unwrap();
         assert_eq!(places.home, Path::new("/h/.local/share/maimo"));
         assert_eq!(places.config, Path::new("/h/.config/maimo/config.toml"));
+        assert_eq!(places.tor_state, Path::new("/h/.local/state/maimo/tor"));
+        assert_eq!(places.tor_cache, Path::new("/h/.cache/maimo/tor"));
         let places = of(&[
             ("HOME", "/h"),
             ("XDG_DATA_HOME", "/d"),

@@ -40,6 +40,6 @@ pub(crate) fn cancel_on_interrupt(control: &Control) {
     clippy::exit,
     reason = "the user asked twice; the operation may be stuck in a call that never returns"
 )]
-fn end_now() -> ! {
+pub(crate) fn end_now() -> ! {
     process::exit(Exit::Interrupted.code().into())
 }

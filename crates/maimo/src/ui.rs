@@ -3,6 +3,7 @@
 //! A command makes a [`Report`] and never writes itself; here it becomes text for people or one JSON object a line for programs. Colour
 //! repeats what words say already.
 
+mod link;
 mod page;
 mod progress;
 mod table;
@@ -15,6 +16,7 @@ use std::{
 use serde::Serialize;
 
 pub(crate) use self::{
+    link::{Link, Tor},
     page::{Page, hex, shown_path},
     progress::Progress,
     table::{Align, Table},
@@ -63,6 +65,7 @@ pub(crate) struct Ui {
     talk: Talk,
     terminal: bool,
     colour: bool,
+    link: Link,
 }
 
 impl Ui {
@@ -80,6 +83,7 @@ impl Ui {
             },
             terminal,
             colour: terminal && !plain,
+            link: Link::default(),
         }
     }
 
@@ -92,6 +96,11 @@ impl Ui {
                 (false, false) => Talk::Normal,
             };
         }
+    }
+
+    /// Returns how the way to the network stands, to be noted and to be shown.
+    pub(crate) const fn link(&self) -> &Link {
+        &self.link
     }
 
     /// Returns whether results are JSON.

@@ -1,8 +1,8 @@
 //! `channel`: the standing relation with a provider.
 
 use std::{
+    ffi::OsString,
     io::{self, Write},
-    path::PathBuf,
 };
 
 use clap::Subcommand;
@@ -10,10 +10,11 @@ use maimo_client::channel::{ChannelReport, OpenChannelRequest};
 use maimo_core::id::RootHash;
 use serde::Serialize;
 
-use super::Outcome;
+use super::{Outcome, target::Target};
 use crate::{
     connect::{self, FolderTerms},
     context::Context,
+    error::CommandError,
     quantity::{Size, parse_size},
     ui::{Align, Page, Report, Table},
 };
@@ -23,8 +24,15 @@ use crate::{
 pub(crate) enum Command {
     /// Open a channel
     ///
+    /// LINE is an invitation, maimo:..., as `maimo client invite` printed it for the provider. Until it is redeemed it is a secret, and an
+    /// argument can be read by every process on this machine: where that matters, give - and it is read from standard input, or asked for.
+    ///
     /// DIRECTORY is a whole provider of your own, its keys in it: a folder on a USB disk or a mounted share, used by one machine at a time.
-    /// It is made where there is none. The first channel opened decides when a store is acknowledged.
+    /// It is made where there is none.
+    ///
+    /// ADDRESS is a host and a port of a provider who knows this store's key there already.
+    ///
+    /// The first channel opened decides when a store is acknowledged.
     Open(OpenArgs),
     /// List the channels, with what they hold
     List,
@@ -38,10 +46,10 @@ pub(crate) enum Command {
 /// What opening takes.
 #[derive(Debug, clap::Args)]
 pub(crate) struct OpenArgs {
-    /// The folder
-    #[arg(value_name = "DIRECTORY")]
-    directory: PathBuf,
-    /// What to call it [default: the folder's name]
+    /// An invitation, a folder or an address; - to read an invitation
+    #[arg(value_name = "LINE|DIRECTORY|ADDRESS")]
+    target: OsString,
+    /// What to call it [default: the folder's name, or the beginning of the address]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
     /// How much may be kept there, if the folder is made now [default: no limit]
@@ -67,12 +75,27 @@ pub(crate) fn run(command: &Command, ctx: &Context) -> Outcome {
 }
 
 fn open(args: &OpenArgs, ctx: &Context) -> Outcome {
-    let address = connect::address_of(&args.directory)?;
-    let terms = FolderTerms {
-        capacity: args.cap,
-        grace: None,
+    let mut folders = connect::existing();
+    let address = match Target::read(&args.target, ctx)? {
+        Target::Folder(address) => {
+            let terms = FolderTerms {
+                capacity: args.cap,
+                grace: None,
+            };
+            folders = connect::making(&address, terms);
+            address
+        }
+        _ if args.cap.is_some() => {
+            return Err(
+                CommandError::usage("how much may be kept is for that provider to say")
+                    .hint("--cap is for a folder that is made now"),
+            );
+        }
+        Target::Address(address) => address,
+        // The engine reads it once and keeps what it says, not the line.
+        Target::Invitation(line) => line.to_string(),
     };
-    let mut client = ctx.client_with(&connect::making(&address, terms))?;
+    let mut client = ctx.client_with(&ctx.network.and(folders))?;
     let request = OpenChannelRequest {
         name: args.name.clone(),
         address,

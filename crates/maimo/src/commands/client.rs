@@ -16,6 +16,7 @@ use crate::{
     context::Context,
     control::{Answer, ClientRow, GraceText, InvitationRow, InviteArgs, Network, Request, astray},
     error::CommandError,
+    network::announced_by_tcp,
     quantity::{Moment, Size, parse_size, parse_span_ms},
     ui::{Align, Page, Report, Table},
 };
@@ -161,7 +162,8 @@ fn invite(flags: &InviteFlags, ctx: &Context) -> Result<InviteArgs, CommandError
         None => Network::Tor,
     };
     if network == Network::Tcp && addresses.is_empty() {
-        addresses.clone_from(&ctx.config.announce.value);
+        let announced = announced_by_tcp(&ctx.config);
+        addresses.extend(announced.iter().map(Address::to_string));
     }
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let now = now.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(0));

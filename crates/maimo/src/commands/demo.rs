@@ -6,6 +6,8 @@
 mod copy;
 mod made_up;
 mod manifest;
+mod provider;
+mod road;
 mod scratch;
 
 use std::{
@@ -26,10 +28,10 @@ use maimo_client::{
 };
 use serde::Serialize;
 
-use self::{manifest::Manifest, scratch::Scratch};
+use self::{manifest::Manifest, provider::Served, road::Road, scratch::Scratch};
 use super::{Outcome, verify::sentence};
 use crate::{
-    connect::{self, FolderTerms},
+    connect,
     context::Context,
     error::{CommandError, Exit},
     quantity::{Count, Size},
@@ -38,12 +40,16 @@ use crate::{
 
 /// Watch the whole job in a scratch folder: store, delete, audit, retrieve, compare
 ///
-/// Makes a provider and a client on this machine, stores a copy of PATH (or made-up files), deletes that copy, audits the provider against the
-/// 32 bytes that are left, retrieves everything and compares it byte for byte. PATH itself is only read. Nothing is left behind unless told.
+/// Makes a provider and a client on this machine, which speak over TCP with the keys, the TLS and the invitation that strangers would use;
+/// stores a copy of PATH (or made-up files), deletes that copy, audits the provider against the 32 bytes that are left, retrieves everything
+/// and compares it byte for byte. PATH itself is only read. Nothing is left behind unless told.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// What to store [default: some thousand made-up files, 96 MiB]
     path: Option<PathBuf>,
+    /// Reach the provider over Tor: a private network on this machine if a tor is installed, else the public one
+    #[arg(long)]
+    tor: bool,
     /// Leave the scratch folder, to look around in it
     #[arg(long)]
     keep: bool,
@@ -64,7 +70,7 @@ pub(crate) fn run(args: &Args, ctx: &Context) -> Outcome {
         control: progress.control(),
         folder: scratch.path(),
     };
-    let result = demo.run(args.path.as_deref());
+    let result = demo.run(args);
     drop(progress);
     if result.is_err() {
         // Evidence, unless the user ended it.
@@ -87,11 +93,27 @@ struct Demo<'a> {
 }
 
 impl Demo<'_> {
-    fn run(&self, path: Option<&Path>) -> Result<Shown, CommandError> {
+    fn run(&self, args: &Args) -> Result<Shown, CommandError> {
         let began = Instant::now();
         let files = self.folder.join("files");
-        let before = self.prepare(path, &files)?;
-        let mut client = self.open()?;
+        let before = self.prepare(args.path.as_deref(), &files)?;
+        self.step(
+            2,
+            "Making a provider that serves, and a client with a new store and its 24 words.",
+        );
+        let road = if args.tor {
+            Road::tor(self.folder, self.ui)?
+        } else {
+            Road::loopback(self.folder, self.ui)
+        };
+        let provider = self.folder.join("provider");
+        let served = Served::start(
+            &provider,
+            &road.network,
+            road.entrance.clone(),
+            self.control,
+        )?;
+        let mut client = self.open(&road, &served)?;
         let stored = self.store(&mut client, &files, false)?;
         self.delete(&mut client, &files, &before)?;
         let slices = self.audit(&mut client)?;
@@ -135,11 +157,12 @@ impl Demo<'_> {
         Ok(manifest)
     }
 
-    fn open(&self) -> Result<Client, CommandError> {
-        self.step(
-            2,
-            "Making a provider, and a client with a new store and its 24 words.",
-        );
+    fn open(&self, road: &Road, served: &Served) -> Result<Client, CommandError> {
+        self.fact(&format!(
+            "The provider is at {}, over {}.",
+            served.address(),
+            road.words
+        ));
         let home = self.folder.join("client");
         let options = InitOptions {
             phrase: None,
@@ -147,8 +170,7 @@ impl Demo<'_> {
             passphrase: None,
         };
         let made = Client::init(&home, &options)?;
-        let address = connect::address_of(&self.folder.join("provider"))?;
-        let connector = connect::making(&address, FolderTerms::default());
+        let connector = road.network.and(connect::existing());
         let mut client = Client::open(&home, OpenOptions::new(connector))?;
         let words = made
             .phrase
@@ -157,11 +179,11 @@ impl Demo<'_> {
             return Err(broken("the store does not know its own words"));
         }
         let request = OpenChannelRequest {
-            address,
+            address: served.invitation(),
             name: Some(CHANNEL.to_owned()),
         };
         client.open_channel(&request, self.control)?;
-        self.fact("The provider is a folder here; it sees sealed packs and no key.");
+        self.fact("The client took up its invitation; each has proven its key to the other, and the provider sees sealed packs and no key.");
         Ok(client)
     }
 

@@ -1,8 +1,8 @@
 //! `recover`: from the words and a provider to a working catalog.
 
 use std::{
+    ffi::OsString,
     io::{self, Write},
-    path::PathBuf,
 };
 
 use maimo_client::{
@@ -13,10 +13,10 @@ use maimo_core::id::RootHash;
 use maimo_vault::recover::Confirmed;
 use serde::Serialize;
 
-use super::Outcome;
+use super::{Outcome, target::Target};
 use crate::{
-    connect,
     context::Context,
+    error::CommandError,
     quantity::{Count, Moment},
     ui::{Page, Report},
 };
@@ -27,9 +27,9 @@ use crate::{
 /// elsewhere confirms it, or what another channel says of this one; else only the provider's word does.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The provider's folder
-    #[arg(value_name = "DIRECTORY")]
-    directory: PathBuf,
+    /// The provider's address, or its folder
+    #[arg(value_name = "ADDRESS|DIRECTORY")]
+    target: OsString,
     /// The last root you know of, 64 hex digits, as `maimo root` prints it
     #[arg(long, value_name = "HEX", value_parser = parse_root)]
     root: Option<RootHash>,
@@ -48,7 +48,15 @@ fn parse_root(text: &str) -> Result<RootHash, String> {
 /// Rebuilds it.
 pub(crate) fn run(args: &Args, ctx: &Context) -> Outcome {
     let request = RecoverRequest {
-        address: connect::address_of(&args.directory)?,
+        address: match Target::read(&args.target, ctx)? {
+            Target::Folder(address) | Target::Address(address) => address,
+            Target::Invitation(_) => {
+                return Err(CommandError::usage(
+                    "an invitation opens a new channel, it brings nothing back",
+                )
+                .hint("give the provider's address: its host and port"));
+            }
+        },
         root: args.root,
         from_packs: args.from_packs,
     };

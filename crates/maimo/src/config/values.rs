@@ -1,8 +1,9 @@
 //! Types of values that the configuration has besides plain ones: how a node reaches others, rates, forms of logs.
 
-use std::fmt;
+use std::{fmt, net::SocketAddr};
 
 use clap::ValueEnum;
+use maimo_core::address::{Address, Network};
 use toml::Value;
 
 use super::setting::Settable;
@@ -27,6 +28,14 @@ impl Way {
             Self::Tor => "tor",
             Self::SystemTor => "system-tor",
             Self::Tcp => "tcp",
+        }
+    }
+
+    /// Returns which addresses it reaches.
+    pub(crate) const fn kind(self) -> Network {
+        match self {
+            Self::Tor | Self::SystemTor => Network::Onion,
+            Self::Tcp => Network::Tcp,
         }
     }
 }
@@ -95,10 +104,6 @@ impl Limit {
     pub(crate) const NONE: Self = Self(0);
 
     /// Returns the bytes a second, if there is a limit.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "the way to the network takes it")
-    )]
     pub(crate) const fn bytes_per_second(self) -> Option<u64> {
         match self.0 {
             0 => None,
@@ -144,10 +149,6 @@ impl Circuits {
     const MAX: u8 = 8;
 
     /// Returns their number.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "the way to the network takes it")
-    )]
     pub(crate) const fn count(self) -> u8 {
         self.0
     }
@@ -177,6 +178,77 @@ impl Settable for Circuits {
     fn to_toml(&self) -> Option<Value> {
         Some(Value::Integer(self.0.into()))
     }
+}
+
+impl Settable for SocketAddr {
+    fn from_toml(value: &Value) -> Result<Self, String> {
+        let text = value.as_str().ok_or_else(|| "not a text".to_owned())?;
+        Self::from_text(text)
+    }
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        text.parse()
+            .map_err(|_| format!("`{text}` is no IP address and port, as in 127.0.0.1:9050"))
+    }
+
+    fn to_toml(&self) -> Option<Value> {
+        Some(Value::String(self.to_string()))
+    }
+}
+
+impl Settable for Vec<SocketAddr> {
+    fn from_toml(value: &Value) -> Result<Self, String> {
+        let texts = Vec::<String>::from_toml(value)?;
+        texts
+            .iter()
+            .map(|text| SocketAddr::from_text(text))
+            .collect()
+    }
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        text.split([',', '\n'])
+            .map(str::trim)
+            .filter(|text| !text.is_empty())
+            .map(SocketAddr::from_text)
+            .collect()
+    }
+
+    fn to_toml(&self) -> Option<Value> {
+        self.iter()
+            .map(SocketAddr::to_string)
+            .collect::<Vec<_>>()
+            .to_toml()
+    }
+}
+
+/// Addresses for others, of the kind that TCP reaches.
+impl Settable for Vec<Address> {
+    fn from_toml(value: &Value) -> Result<Self, String> {
+        let texts = Vec::<String>::from_toml(value)?;
+        texts.iter().map(|text| tcp_address(text)).collect()
+    }
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        text.split([',', '\n'])
+            .map(str::trim)
+            .filter(|text| !text.is_empty())
+            .map(tcp_address)
+            .collect()
+    }
+
+    fn to_toml(&self) -> Option<Value> {
+        self.iter()
+            .map(Address::to_string)
+            .collect::<Vec<_>>()
+            .to_toml()
+    }
+}
+
+fn tcp_address(text: &str) -> Result<Address, String> {
+    let address: Option<Address> = text.parse().ok();
+    address
+        .filter(|address| address.network() == Network::Tcp)
+        .ok_or_else(|| format!("`{text}` is no host and port, as in node.example:4243"))
 }
 
 /// How a line of the log is written.

@@ -22,12 +22,10 @@ use super::request::{
 };
 use crate::{
     error::CommandError,
+    network::ONION_PORT,
     quantity::{Count, Size},
     ui::shown_path,
 };
-
-/// The port of an onion service where none was published yet.
-const ONION_PORT: u16 = 4243;
 
 /// Does what is asked. `progress` hears how much of how much is done, and stops it by returning false.
 pub(crate) fn perform(

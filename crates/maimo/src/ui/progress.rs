@@ -13,7 +13,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use maimo_client::progress::{Control, Event, Phase};
 use serde::Serialize;
 
-use super::{Ui, page::shown_path};
+use super::{Tor, Ui, page::shown_path};
 use crate::{
     quantity::{Count, Size},
     signals,
@@ -36,6 +36,12 @@ impl Progress {
         let observer = Arc::clone(&meter);
         let control = Control::new(move |event| observer.take(event));
         signals::cancel_on_interrupt(&control);
+        let tells = Arc::downgrade(&meter);
+        ui.link().listen(move |tor| {
+            if let Some(meter) = tells.upgrade() {
+                meter.tor(*tor);
+            }
+        });
         Self { control, meter }
     }
 
@@ -87,6 +93,7 @@ struct State {
     began: Instant,
     due: Option<Instant>,
     troubles: u64,
+    tor: Option<Tor>,
 }
 
 /// How far a phase is.
@@ -98,6 +105,10 @@ struct Snapshot {
     bytes_done: u64,
     bytes_total: u64,
     elapsed: Duration,
+    /// How far Tor is, while it is not there yet.
+    connecting: Option<Tor>,
+    /// How many circuits carry it, over a network.
+    circuits: Option<usize>,
 }
 
 impl Meter {
@@ -121,6 +132,7 @@ impl Meter {
                 began: now,
                 due,
                 troubles: 0,
+                tor: None,
             }),
         }
     }
@@ -158,10 +170,30 @@ impl Meter {
             }
             _ => {}
         }
+        self.draw_if_due(&mut state);
+    }
+
+    /// Shows how far Tor is: a command that only waits tells nothing else.
+    fn tor(&self, tor: Tor) {
+        let mut state = self.lock();
+        let is_news = tor.is_news(state.tor);
+        match &self.show {
+            Show::Lines if is_news => self.ui.say(&tor.to_string()),
+            Show::Lines | Show::Not => {}
+            Show::Drawn(_) | Show::Json => self.draw_if_due(&mut state),
+        }
+        if is_news {
+            state.tor = Some(tor);
+        }
+    }
+
+    fn draw_if_due(&self, state: &mut State) {
         let now = Instant::now();
         if state.due.is_some_and(|due| now >= due) {
             state.due = now.checked_add(self.show.pace().1);
             state.snapshot.elapsed = now.duration_since(state.began);
+            state.snapshot.connecting = self.ui.link().connecting();
+            state.snapshot.circuits = self.ui.link().circuits();
             self.draw(&state.snapshot);
         }
     }
@@ -251,6 +283,12 @@ impl Snapshot {
         if let Some(seconds) = self.remaining() {
             add(format_args!("{} to go", clock_face(seconds)));
         }
+        if let Some(circuits) = self.circuits {
+            add(format_args!("{circuits} circuits"));
+        }
+        if let Some(tor) = self.connecting {
+            add(format_args!("{tor}"));
+        }
         line
     }
 
@@ -265,6 +303,8 @@ impl Snapshot {
             bytes_per_second: self.rate(),
             seconds_elapsed: self.elapsed.as_secs(),
             seconds_remaining: self.remaining(),
+            circuits: self.circuits,
+            tor_percent: self.connecting.map(|tor| tor.percent),
         }
     }
 }
@@ -281,6 +321,10 @@ struct StatusView {
     bytes_per_second: Option<u64>,
     seconds_elapsed: u64,
     seconds_remaining: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    circuits: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tor_percent: Option<u8>,
 }
 
 const fn phase_name(phase: Phase) -> &'static str {
@@ -320,7 +364,30 @@ mod tests {
             bytes_done: 64 << 20,
             bytes_total: 256 << 20,
             elapsed: Duration::from_secs(2),
+            ..Snapshot::default()
         }
+    }
+
+    #[test]
+    fn a_network_tells_its_circuits_and_how_far_tor_is() {
+        let far = Snapshot {
+            circuits: Some(3),
+            ..snapshot()
+        };
+        assert!(
+            far.line().ends_with("0:06 to go  3 circuits"),
+            "{}",
+            far.line()
+        );
+        let waiting = Snapshot {
+            connecting: Some(Tor {
+                percent: 40,
+                trouble: None,
+            }),
+            ..Snapshot::default()
+        };
+        assert_eq!(waiting.line(), "working  connecting to Tor: 40 %");
+        assert_eq!(waiting.view().tor_percent, Some(40));
     }
 
     #[test]
@@ -360,6 +427,7 @@ mod tests {
             talk: super::super::Talk::Quiet,
             terminal: false,
             colour: false,
+            link: super::super::Link::default(),
         };
         let progress = Progress::new(&ui);
         progress.control().tell(Event::Done { files: 3, bytes: 9 });

@@ -1,0 +1,183 @@
+//! The node as a service: it serves clients on each network that it was told to, until it is told to stop.
+//!
+//! ```text
+//!   start -- each entrance: listen, publish where, serve; Tor gone? wait, again -- all stand: ready
+//!                                    |  meanwhile: sweep what may be freed, say that the ledger answers
+//!   stop  -- no new connection, no new request; what runs may end, for a time -- done
+//! ```
+//!
+//! Invariant: a request that was answered is durable whatever happens to this process, so that stopping is a courtesy and no duty.
+
+mod entrance;
+pub(crate) mod manager;
+mod stop;
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use maimo_core::{
+    address::{Address, Network as Kind},
+    clock::Timestamp,
+    identity::AuthPublicKey,
+};
+use maimo_net::serve::{Limits, Resources};
+use maimo_provider::provider::Provider;
+use tokio::{sync::mpsc, task::JoinSet, time};
+
+use self::entrance::Node;
+pub(crate) use self::{entrance::Entrance, stop::Stop};
+use crate::{error::CommandError, network::Network};
+
+/// How often is looked for what may be freed. Grace is counted in days.
+const SWEEP: Duration = Duration::from_mins(15);
+/// How long the ledger may take to answer before the node is not called alive.
+const LEDGER: Duration = Duration::from_secs(30);
+
+/// A node that is to run.
+pub(crate) struct Daemon {
+    pub(crate) provider: Provider,
+    pub(crate) network: Arc<Network>,
+    pub(crate) entrances: Vec<Entrance>,
+    /// How long what runs may take to end.
+    pub(crate) drain: Duration,
+}
+
+/// Where the node is, and who, on one network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Standing {
+    pub(crate) kind: Kind,
+    pub(crate) identity: AuthPublicKey,
+    pub(crate) addresses: Vec<Address>,
+}
+
+impl Daemon {
+    /// Runs until it is told to stop; `ready` is called once all entrances stand.
+    ///
+    /// # Errors
+    ///
+    /// What no patience mends: an address of this machine that cannot be listened on.
+    pub(crate) fn run(
+        self,
+        stop: Stop,
+        ready: impl FnOnce(&[Standing]) -> Result<(), CommandError>,
+    ) -> Result<(), CommandError> {
+        let runtime = self.network.runtime().map_err(|error| {
+            CommandError::io(
+                "start threads of",
+                std::path::Path::new("this node"),
+                &error,
+            )
+        })?;
+        runtime.block_on(self.serve(stop, ready))
+    }
+
+    async fn serve(
+        self,
+        stop: Stop,
+        ready: impl FnOnce(&[Standing]) -> Result<(), CommandError>,
+    ) -> Result<(), CommandError> {
+        let (told, mut stand) = mpsc::unbounded_channel();
+        let expected = self.entrances.len();
+        let mut entrances = JoinSet::new();
+        let node = Node {
+            provider: self.provider.clone(),
+            network: self.network,
+            resources: Resources::new(Limits {
+                drain: self.drain,
+                ..Limits::DEFAULT
+            }),
+            told,
+            stop: stop.clone(),
+        };
+        for entrance in self.entrances {
+            entrances.spawn(entrance.keep(node.clone()));
+        }
+        let mut ready = Some(ready);
+        let mut standing: Vec<Standing> = Vec::new();
+        let mut sweep = time::interval(SWEEP);
+        sweep.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
+        let pulse = manager::pulse();
+        let mut beat = time::interval(pulse.unwrap_or(SWEEP));
+        beat.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
+        let mut end = Ok(());
+        loop {
+            tokio::select! {
+                () = stop.asked() => break,
+                Some(entrance) = stand.recv() => {
+                    standing.push(entrance);
+                    if standing.len() == expected && let Some(ready) = ready.take() {
+                        ready(&standing)?;
+                        manager::ready("serving");
+                        tracing::info!(networks = expected, "serving");
+                    }
+                }
+                // An entrance ends by itself only for good.
+                Some(ended) = entrances.join_next() => {
+                    end = ended.unwrap_or_else(|panic| Err(panicked(&panic)));
+                    break;
+                }
+                _ = sweep.tick() => sweep_once(self.provider.clone()),
+                _ = beat.tick(), if pulse.is_some() => beat_once(self.provider.clone()),
+            }
+        }
+        if end.is_err() {
+            // Nothing told the others, who would serve on.
+            entrances.abort_all();
+        }
+        manager::stopping();
+        tracing::info!("stopping: what runs may end");
+        // Each drains by itself, all at the same time.
+        while let Some(ended) = entrances.join_next().await {
+            end = end.and(match ended {
+                Err(error) if error.is_cancelled() => Ok(()),
+                ended => ended.unwrap_or_else(|panic| Err(panicked(&panic))),
+            });
+        }
+        end
+    }
+}
+
+fn panicked(error: &tokio::task::JoinError) -> CommandError {
+    CommandError::new(
+        crate::error::Exit::Failed,
+        "bug",
+        format!("serving failed: {error}"),
+    )
+}
+
+/// Frees what may be freed.
+fn sweep_once(provider: Provider) {
+    tokio::task::spawn_blocking(move || match provider.sweep(now()) {
+        Ok(report) if report == maimo_provider::sweep::SweepReport::default() => {}
+        Ok(report) => tracing::info!(
+            bytes = report.bytes,
+            packs = report.packs,
+            uploads = report.uploads,
+            "freed what was out of grace"
+        ),
+        Err(error) => tracing::warn!(kind = ?kind(&error), "could not free what is out of grace"),
+    });
+}
+
+/// Says that the node lives if its ledger answers: threads that all wait for a disk would not.
+fn beat_once(provider: Provider) {
+    tokio::spawn(async move {
+        let look = tokio::task::spawn_blocking(move || provider.clients().is_ok());
+        if let Ok(Ok(true)) = time::timeout(LEDGER, look).await {
+            manager::alive();
+        }
+    });
+}
+
+fn kind(error: &maimo_provider::error::ProviderError) -> maimo_core::error::ErrorKind {
+    maimo_core::error::Classify::kind(error)
+}
+
+/// Returns the time by the system's clock.
+pub(crate) fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    let millis = since.map_or(0, |since| since.as_millis());
+    Timestamp(u64::try_from(millis).unwrap_or(0))
+}

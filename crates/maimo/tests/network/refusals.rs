@@ -1,0 +1,105 @@
+//! What a node will not do: speak outside the ways it was told to use, serve without a volume or an address.
+
+use std::net::{Ipv4Addr, TcpListener};
+
+use crate::{
+    node::{Node, client},
+    support::Machine,
+};
+
+/// Returns a socket that notices who comes.
+fn watched() -> TcpListener {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    listener
+}
+
+/// The one promise that a slip would break for good: who was told to use Tor shows its address to nobody.
+#[test]
+fn a_node_told_to_use_tor_refuses_tcp_and_connects_to_nothing() {
+    let node = Node::running();
+    let line = node.invite("bob");
+    for transport in ["tor", "system-tor"] {
+        let machine = Machine::new();
+        let socks = watched();
+        machine.write(
+            "home/config.toml",
+            format!(
+                "transport = \"{transport}\"\nsocks = \"{}\"\n",
+                socks.local_addr().unwrap()
+            ),
+        );
+        machine.done(&["init", "--source", "laptop"]);
+        let there = watched();
+        let address = there.local_addr().unwrap().to_string();
+        let error = machine.error(2, &["channel", "open", &address]);
+        assert_eq!(error["kind"], "config", "{error}");
+        let error = machine.error(2, &["recover", "localhost:1"]);
+        assert!(
+            error["message"].as_str().unwrap().contains("tcp"),
+            "{error}"
+        );
+        let error = machine.error(2, &["channel", "open", &line]);
+        assert_eq!(error["kind"], "config", "{error}");
+        assert!(there.accept().is_err(), "somebody connected");
+        assert!(socks.accept().is_err(), "somebody asked Tor for it");
+        assert!(
+            !machine.path("home/tor").exists(),
+            "a Tor was started for it"
+        );
+    }
+}
+
+#[test]
+fn a_node_told_to_use_tcp_refuses_onion_addresses() {
+    let machine = client();
+    let onion = format!("{}.onion:80", "a".repeat(56));
+    // Mistyped: neither a folder of that name is made, nor a name server asked for it.
+    machine.error(2, &["channel", "open", &onion]);
+    assert!(!machine.path(&onion).exists());
+    let onion = "pg6mmjiyjmcrsslvykfwnntlaru7p5svn6y2ymmju6nubxndf4pscryd.onion:80";
+    let error = machine.error(2, &["channel", "open", onion]);
+    assert_eq!(error["kind"], "config", "{error}");
+}
+
+#[test]
+fn a_node_without_a_volume_says_what_to_do() {
+    let error = Machine::new().error(10, &["start"]);
+    assert!(
+        error["hint"].as_str().unwrap().contains("maimo volume add"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_node_must_know_where_to_listen_and_where_it_is_found() {
+    let machine = Machine::new();
+    machine.done(&["volume", "add", "disk", "--capacity", "1GiB"]);
+    let told = |config: &str| {
+        machine.write("home/config.toml", config);
+        machine.error(2, &["start"])["hint"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
+    assert!(told("transport = \"tcp\"").contains("listen"));
+    assert!(told("transport = \"tcp\"\nlisten = [\"0.0.0.0:1\"]").contains("announce"));
+    // A socket of the machine's own, open on a node that was told to hide.
+    assert!(told("listen = [\"127.0.0.1:1\"]").contains("tor,tcp"));
+}
+
+#[test]
+fn an_address_that_is_taken_ends_the_node() {
+    let node = Node::running();
+    let other = Machine::new();
+    other.write(
+        "home/config.toml",
+        format!("transport = \"tcp\"\nlisten = [\"{}\"]\n", node.at),
+    );
+    other.done(&["volume", "add", "disk", "--capacity", "1GiB"]);
+    let error = other.error(1, &["start"]);
+    assert!(
+        error["message"].as_str().unwrap().contains("cannot listen"),
+        "{error}"
+    );
+}
