@@ -4,6 +4,7 @@
 
 #[doc(hidden)]
 pub mod memory;
+pub mod system_tor;
 pub mod tcp;
 
 use core::{fmt, future::Future, pin::Pin};
