@@ -1,3 +1,5 @@
+mod transfer;
+
 use std::net::SocketAddr;
 
 use bytes::Bytes;
