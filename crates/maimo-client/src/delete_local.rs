@@ -21,7 +21,7 @@ use maimo_vault::{
         record::{PathEvent, Record},
         state::Presence,
     },
-    name::PackNumber,
+    name::{PackNumber, RecordId},
     path::StorePath,
 };
 
@@ -35,6 +35,7 @@ use crate::{
     possession::{ProveError, Token, Unproven, prove, prove_held_bytes},
     progress::{Control, Event, Phase},
     random,
+    scan::excludes::Excludes,
     session::OpenChannel,
 };
 
@@ -47,6 +48,8 @@ pub(crate) type Tokens = HashMap<ChannelId, BTreeMap<ObjectRef, Token>>;
 /// A file that is to go, and what it takes to give it back.
 struct Chosen {
     stored: StorePath,
+    /// The revision that the store has of it.
+    revision: RecordId,
     candidate: Candidate,
     packs: BTreeSet<PackNumber>,
 }
@@ -81,14 +84,16 @@ impl Engine {
         Ok(())
     }
 
-    /// Deletes the local copies of all stored files below `paths` that are as they were stored.
+    /// Deletes the local copies of all stored files below `paths` that are as they were stored, but for what a run with these `excludes` leaves
+    /// out: it may have been stored by an earlier one.
     pub(crate) fn delete_local(
         &mut self,
         paths: &[PathBuf],
+        excludes: &[String],
         mut tokens: Tokens,
         control: &Control,
     ) -> Result<Deleted, ClientError> {
-        let chosen = self.choose(paths)?;
+        let chosen = self.choose(paths, excludes)?;
         let mut deleted = Deleted::default();
         let mut vital_proven = false;
         for some in chosen.chunks(FILES_AT_ONCE) {
@@ -120,15 +125,22 @@ impl Engine {
     }
 
     /// Returns the files below `paths` that are there as this machine last saw them, as far as the catalog can tell.
-    fn choose(&self, paths: &[PathBuf]) -> Result<Vec<Chosen>, ClientError> {
+    fn choose(&self, paths: &[PathBuf], excludes: &[String]) -> Result<Vec<Chosen>, ClientError> {
+        use std::os::unix::ffi::OsStrExt;
+
         let reader = self.catalog.reader()?;
         let source = self.node.source();
+        let excludes = Excludes::new(excludes)?;
         let patterns = paths
             .iter()
             .map(|path| absolute(path))
-            .collect::<Result<_, _>>()?;
+            .collect::<Result<Vec<_>, _>>()?;
+        let is_left_out = |path: &Path| {
+            let mut roots = patterns.iter().filter(|root| path.starts_with(root));
+            roots.all(|root| excludes.leave_out(root.as_bytes(), path.as_os_str().as_bytes()))
+        };
         let request = ListRequest {
-            patterns,
+            patterns: patterns.clone(),
             all: false,
             at: None,
             source: WhichSource::Own,
@@ -140,7 +152,7 @@ impl Engine {
             let Content::Regular { size, blake3, .. } = &revision.content else {
                 continue;
             };
-            if listed.presence != Presence::Present {
+            if listed.presence != Presence::Present || is_left_out(&to_path(&revision.path)) {
                 continue;
             }
             let known = reader.known(source, &revision.path)?;
@@ -156,6 +168,7 @@ impl Engine {
                     local,
                 },
                 packs: reader.packs_of(&revision.content)?,
+                revision: revision.stamp.id,
                 stored: revision.path,
             });
         }
@@ -275,8 +288,30 @@ impl Engine {
         };
         let records: Vec<Record> = files.iter().map(evicted).collect();
         self.commit_records(&records, control)?;
-        let candidates: Vec<Candidate> = files.iter().map(|file| file.candidate.clone()).collect();
-        delete(&candidates, random::id(), &mut self.node, control)
+        // The commit may stand on another machine's: what that has removed, or stored anew, was not proven.
+        let reader = self.catalog.reader()?;
+        let mut candidates = Vec::with_capacity(files.len());
+        let mut kept = Vec::new();
+        for file in files {
+            let known = reader.known(source, &file.stored)?;
+            if known.is_some_and(|known| {
+                known.id == file.revision && known.presence == Presence::Evicted
+            }) {
+                candidates.push(file.candidate.clone());
+                continue;
+            }
+            let message = "not deleted: another machine changed what the store has of it";
+            let path = file.candidate.path.clone();
+            control.tell(Event::Trouble {
+                path: path.clone(),
+                message: message.to_owned(),
+            });
+            kept.push((path, message.to_owned()));
+        }
+        drop(reader);
+        let mut deleted = delete(&candidates, random::id(), &mut self.node, control)?;
+        deleted.kept.extend(kept);
+        Ok(deleted)
     }
 }
 

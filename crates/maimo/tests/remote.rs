@@ -304,3 +304,25 @@ fn a_little_that_another_machine_overtook_is_stored_on_top_of_it() {
     assert_eq!(last.sequence, report.sequence + 1);
     assert_eq!(one.status().unwrap().totals.files_present, 2);
 }
+
+#[test]
+fn what_is_excluded_is_not_deleted_though_it_was_stored_before() {
+    let scene = Scene::new();
+    let words = scene.begin("home");
+    let mut client = scene.open("home");
+    assert!(client.verify_phrase(&words).unwrap());
+    scene.write("files/goes", b"some bytes");
+    scene.write("files/cache/stays", b"other bytes");
+    scene.store(&mut client, "files");
+    let request = StoreRequest {
+        paths: vec![scene.home("files")],
+        excludes: vec!["cache".to_owned()],
+        delete_local: true,
+        single_copy: true,
+        ..StoreRequest::default()
+    };
+    let report = client.store(&request, &Control::default()).unwrap();
+    assert_eq!(report.files_deleted, 1);
+    assert!(!scene.home("files/goes").exists());
+    assert!(scene.home("files/cache/stays").exists());
+}

@@ -43,6 +43,20 @@ impl Excludes {
         })
     }
 
+    /// Returns whether a run over `root` leaves out `path`, which is below it: by its own name or a folder's on the way.
+    pub fn leave_out(&self, root: &[u8], path: &[u8]) -> bool {
+        let root = root.strip_suffix(b"/").unwrap_or(root);
+        let Some(below) = path.strip_prefix(root) else {
+            return false;
+        };
+        let mut folder = root.len();
+        below.split(|byte| *byte == b'/').skip(1).any(|name| {
+            let at = folder.max(1);
+            folder += 1 + name.len();
+            self.matches(&path[..at], name)
+        })
+    }
+
     /// Returns whether the entry `name` of the folder whose path is `folder` is left out.
     pub fn matches(&self, folder: &[u8], name: &[u8]) -> bool {
         if !self.names.is_empty() && self.names.is_match_candidate(&Candidate::from_bytes(name)) {
@@ -95,5 +109,17 @@ mod tests {
     #[test]
     fn what_is_no_glob_is_told() {
         assert!(Excludes::new(&["a[".to_owned()]).is_err());
+    }
+
+    #[test]
+    fn what_is_below_a_folder_that_is_left_out_is_left_out_and_the_root_never() {
+        let excludes = Excludes::new(&["cache".to_owned(), "/home/u/tmp".to_owned()]).unwrap();
+        let leaves = |root: &str, path: &str| excludes.leave_out(root.as_bytes(), path.as_bytes());
+        assert!(leaves("/home/u", "/home/u/cache/a/b"));
+        assert!(leaves("/home/u/", "/home/u/a/cache"));
+        assert!(leaves("/", "/home/u/tmp/file"));
+        assert!(!leaves("/home/u", "/home/u/a/b"));
+        assert!(!leaves("/home/u/cache", "/home/u/cache/a"));
+        assert!(!leaves("/home/u/cache", "/home/u/cache"));
     }
 }

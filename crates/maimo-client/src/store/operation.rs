@@ -50,7 +50,8 @@ impl Engine {
             let ran = self.run_once(&mut asked, request, attempt == 0, control)?;
             if let Some((mut report, tokens)) = ran {
                 if request.delete_local {
-                    let deleted = self.delete_local(&request.paths, tokens, control)?;
+                    let deleted =
+                        self.delete_local(&request.paths, &request.excludes, tokens, control)?;
                     report.files_deleted = deleted.files;
                     let kept = deleted.kept.into_iter();
                     let kept = kept.map(|(path, message)| Trouble { path, message });
