@@ -14,6 +14,7 @@ use maimo_core::{
         draw,
     },
     clock::Timestamp,
+    error::{Classify, ErrorKind},
     head::SignedHead,
     id::{ChannelId, RootHash},
     identity::ClientPublicKey,
@@ -401,13 +402,18 @@ fn unanswered(channel: &Audited<'_>, error: &ServiceError) -> (AuditResult, Stri
     (result_of(error), error.to_string())
 }
 
+/// What an error says of a channel: only what a provider said of its own bytes speaks against them.
 fn result_of(error: &ServiceError) -> AuditResult {
     match error {
         ServiceError::Busy(_) => AuditResult::Slow,
-        ServiceError::Offline { .. } | ServiceError::Unavailable { .. } => AuditResult::Offline,
+        ServiceError::Unavailable { .. } => AuditResult::Offline,
         ServiceError::NotHeld { .. } => AuditResult::Missing,
         ServiceError::Damaged { .. } => AuditResult::Damaged,
-        _ => AuditResult::Refused,
+        error => match error.kind() {
+            // No way there: nothing was asked, so nothing was refused.
+            ErrorKind::Network | ErrorKind::TorUnavailable => AuditResult::Offline,
+            _ => AuditResult::Refused,
+        },
     }
 }
 
@@ -417,7 +423,9 @@ fn not_shown(channel: &Audited<'_>, error: &ServiceError) -> (AuditResult, Strin
     let shown = match block_on(channel.session.head(WhichHead::Newest)) {
         Ok(Some(shown)) => SignedHead::verify(&shown.head, channel.id, &[channel.client])
             .map_or(0, |head| head.head().sequence),
-        _ => 0,
+        Ok(None) => 0,
+        // Cut off in between: a provider that cannot be asked is not one that went back.
+        Err(error) => return (result_of(&error), error.to_string()),
     };
     if shown < seen {
         let detail = format!(
