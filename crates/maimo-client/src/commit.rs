@@ -27,7 +27,7 @@ use maimo_core::{
 use maimo_net::service::ServiceError;
 use maimo_vault::{
     candidate::{Advance, Candidate, CandidateError, name_also, name_exactly},
-    commit::{Commit, StorePart, TAIL_BYTES_MAX, TailPiece, Witness},
+    commit::{Commit, Segment, StorePart, TAIL_BYTES_MAX, TailPiece, Witness},
     compose::{Base, Body, Draft, compose, compose_merge},
     demand::{Demand, check_change},
     descent::Seen,
@@ -249,7 +249,11 @@ impl Engine {
         };
         let exactly = matches!(prepared.change.naming, Naming::Exactly(_));
         let restores = !prepared.change.restored.is_empty();
-        let whole = spills || exactly || restores || prepared.change.merge.is_some();
+        // What is pinned or written again may be of revisions that no policy kept, and whose packs were let go.
+        let pins =
+            |(_, record): &(RecordId, Record)| matches!(record, Record::Pin { pinned: true, .. });
+        let keeps_more = restores || prepared.change.records.iter().any(pins);
+        let whole = spills || exactly || keeps_more || prepared.change.merge.is_some();
         let base = if whole {
             self.replay()?
         } else {
@@ -261,17 +265,16 @@ impl Engine {
         let belong =
             |(_, record): &&(RecordId, Record)| whole || matches!(record, Record::Layout { .. });
         draft.records = records.filter(belong).cloned().collect();
+        draft.restored.clone_from(&prepared.change.restored);
         let mut sealer = Sealer::new(self, channels);
-        self.let_recall(&mut sealer, &base, first);
+        if spills {
+            self.let_recall(&mut sealer, &base, first);
+        }
         let writer = self.segment_writer();
         let next = match &prepared.change.merge {
             Some(chosen) => {
-                let read = |segment: maimo_vault::commit::Segment| {
-                    let view = self.view(first.id);
-                    let pack = view.and_then(|view| view.segments.get(&segment.number));
-                    pack.and_then(|pack| self.batches(pack, &first.keys).ok())
-                        .unwrap_or_default()
-                };
+                let merged = self.batches_of(&base, chosen, first)?;
+                let read = |segment: Segment| merged[&segment.number].clone();
                 compose_merge(base, chosen, read, &writer, &mut sealer)
             }
             None => compose(base, &draft, &writer, &mut sealer),
@@ -301,7 +304,7 @@ impl Engine {
         for layout in prepared.change.layouts.iter().chain(&sealed) {
             known.layouts.insert(layout.number(), layout.clone());
         }
-        let demand = if exactly {
+        let demand = if exactly || keeps_more {
             Demand::of(&next.state)
         } else if whole {
             naming.demand_of(&next.state, &sealed)
@@ -535,6 +538,23 @@ impl Engine {
             segments: position.segments.clone(),
             tail: position.tail.clone(),
         })
+    }
+
+    /// Returns what is in the segments that a merge replaces. One that cannot be read ends the merge: what it holds would be in none.
+    fn batches_of(
+        &self,
+        base: &Base,
+        chosen: &[usize],
+        first: &OpenChannel,
+    ) -> Result<BTreeMap<PackNumber, Vec<Batch>>, ClientError> {
+        let view = self.view(first.id).ok_or_else(not_read)?;
+        let segments = chosen.iter().filter_map(|index| base.segments.get(*index));
+        segments
+            .map(|segment| {
+                let pack = view.segments.get(&segment.number).ok_or_else(not_read)?;
+                Ok((segment.number, self.batches(pack, &first.keys)?))
+            })
+            .collect()
     }
 
     /// Lets a spill take up the last segments, where they are small.

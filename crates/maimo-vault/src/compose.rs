@@ -144,20 +144,24 @@ impl Draft {
         piece: Piece,
         records: Vec<(RecordId, Record)>,
     ) -> Result<Self, (Piece, Vec<(RecordId, Record)>)> {
-        let encoded = Batch::new(stamped(0, &records)).encode();
+        match Self::fill(piece, &records) {
+            Ok(full) => Ok(Self {
+                records,
+                restored: Vec::new(),
+                body: Body::Piece(full),
+            }),
+            Err(piece) => Err((piece, records)),
+        }
+    }
+
+    /// Puts records into a piece, if they fit the tail with its chunks; else gives it back as it was.
+    pub fn fill(piece: Piece, records: &[(RecordId, Record)]) -> Result<Piece, Piece> {
+        let encoded = Batch::new(stamped(0, records)).encode();
         let mut full = piece.clone();
         let fits = encoded.len() <= Self::PIECE_BYTES_MAX
             && full.set_records(encoded).is_ok()
             && full.encoded_length() <= Self::PIECE_BYTES_MAX;
-        if fits {
-            Ok(Self {
-                records,
-                restored: Vec::new(),
-                body: Body::Piece(full),
-            })
-        } else {
-            Err((piece, records))
-        }
+        if fits { Ok(full) } else { Err(piece) }
     }
 
     /// Writes the records into segments of their own, which a lost race does not touch.

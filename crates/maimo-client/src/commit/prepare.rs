@@ -6,7 +6,7 @@ use maimo_vault::{
     compose::{Body, Draft, SegmentWriter, write_segments},
     compress::Level,
     journal::{batch::Stamp, record::Record, repeat::Repeat},
-    name::{ChunkRef, PackNumber, RecordId},
+    name::{ChunkRef, RecordId},
     pack::{PackBuilder, PackKind, Piece},
     rebase::turn,
 };
@@ -126,15 +126,5 @@ fn small(piece: Piece, records: &[(RecordId, Record)]) -> Result<Piece, Piece> {
     if records.len() > TAIL_RECORDS_MAX {
         return Err(piece);
     }
-    match Draft::small(piece, records.to_vec()) {
-        Ok(Draft {
-            body: Body::Piece(full),
-            ..
-        }) => Ok(full),
-        Ok(_) => Err(Piece::new(PackNumber {
-            writer: maimo_vault::name::WriterId([0; 16]),
-            n: 0,
-        })),
-        Err((piece, _)) => Err(piece),
-    }
+    Draft::fill(piece, records)
 }
