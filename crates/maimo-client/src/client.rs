@@ -158,7 +158,7 @@ impl Client {
             node: NodeState::open(&home.node_state())?,
             lax: node_state::connect_lax(&home.node_state())?,
             journal: JournalCache::open(&home.journal())?,
-            spool: Arc::new(Spool::open(&home.node_state())?),
+            spool: Arc::new(Spool::open(&home.node_state(), home.spool())?),
             connector: options.connector,
             clock: options.clock,
             behind: None,

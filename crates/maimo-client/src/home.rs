@@ -5,6 +5,7 @@
 //! node.sqlite     precious small state
 //! catalog.sqlite  a view of the journal, may be deleted
 //! journal/        vital packs as sealed for the first channel, by root, may be deleted
+//! spool/          sealed packs on their way over a network, by root, may be deleted
 //! lock            locked while a process works here
 //! ```
 //!
@@ -172,6 +173,11 @@ impl Home {
     /// Returns where the catalog is.
     pub(crate) fn catalog(&self) -> PathBuf {
         self.path.join("catalog.sqlite")
+    }
+
+    /// Returns where packs on their way over a network are.
+    pub(crate) fn spool(&self) -> PathBuf {
+        self.path.join("spool")
     }
 
     /// Returns where the journal cache is.

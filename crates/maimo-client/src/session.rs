@@ -26,7 +26,7 @@ use crate::{
 
 mod upload;
 
-pub(crate) use upload::{Upload, Uploads};
+pub(crate) use upload::{Source, Upload, Uploads};
 
 /// A channel whose provider answers. Shared between threads.
 pub struct OpenChannel {

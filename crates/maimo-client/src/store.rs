@@ -1,7 +1,7 @@
 //! A run: what the pipeline makes is sealed, sent and committed as it goes.
 //!
 //! ```text
-//!  pipeline --packs--> sealing threads: seal for each channel -> spool row -> upload     at most two packs in flight
+//!  pipeline --packs--> sealing threads: seal for each channel -> spool -> upload         two packs in flight, or as many as the spool holds
 //!           --records-> this portion -- checkpoint, or the end --> commit                every GiB, 5 minutes or 32,768 records
 //! ```
 //!
@@ -29,7 +29,7 @@ use maimo_vault::{
         record::Record,
     },
     name::{ChunkRef, ChunkType, Domain, PackNumber, RecordId, SourceId},
-    pack::{FramedChunk, PackBuilder, PackKind, Piece},
+    pack::{FramedChunk, PackBuilder, PackKind, PackLayout, Piece},
 };
 
 use crate::{
@@ -40,7 +40,7 @@ use crate::{
     node_state::Noted,
     pipeline::{KnownChunks, StoreSink, Trouble},
     possession::Token,
-    progress::Control,
+    progress::{Control, Event},
     session::OpenChannel,
 };
 
@@ -151,9 +151,20 @@ impl<'e> Run<'e> {
         }
         let ids: Vec<ChannelId> = channels.iter().map(|channel| channel.id).collect();
         let position = engine.catalog.position()?;
-        let spooled = engine.spool.arrived(engine.node.writer(), &ids)?;
-        let known = Arc::new(Known::new(engine, &ids, &spooled, &position.tail)?);
-        let arrived = spooled.into_iter().map(|spooled| {
+        let left = engine.spool.left(engine.node.writer(), &ids)?;
+        if left.damaged > 0 {
+            control.tell(Event::Notice(format!(
+                "{} packs that were on their way are damaged here: they are discarded and made again",
+                left.damaged
+            )));
+        }
+        let unfinished = left.unfinished.iter().map(|(spooled, _)| &spooled.layout);
+        let spooled = left.arrived.iter().map(|spooled| &spooled.layout);
+        let spooled: Vec<PackLayout> = spooled.chain(unfinished).cloned().collect();
+        let known = Arc::new(Known::new(engine, &ids, spooled, &position.tail)?);
+        let mut workers = Workers::start(&channels, &engine.spool, keep_tokens);
+        workers.resume(left.unfinished)?;
+        let arrived = left.arrived.into_iter().map(|spooled| {
             let arrived = Arrived {
                 layout: spooled.layout,
                 objects: spooled.objects,
@@ -177,7 +188,7 @@ impl<'e> Run<'e> {
             moves.push((channel, list));
         }
         Ok(Self {
-            workers: Workers::start(&channels, &engine.spool, keep_tokens),
+            workers,
             known,
             begun,
             level,

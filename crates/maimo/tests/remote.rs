@@ -15,8 +15,9 @@ use maimo_client::{
     channel::OpenChannelRequest,
     client::{Client, InitOptions, OpenOptions},
     error::ClientError,
-    progress::Control,
+    progress::{Control, Event},
     recover::RecoverRequest,
+    retrieve::RetrieveRequest,
     store::{StoreReport, StoreRequest},
 };
 use maimo_core::{
@@ -40,7 +41,7 @@ struct Wire {
     calls: Mutex<Vec<&'static str>>,
     /// Ranges sent: pack and offset, in bytes.
     sent: Mutex<Vec<(ObjectRef, u64)>>,
-    /// After how many further ranges the way is cut; 0 for never.
+    /// One more than how many further ranges arrive before the way is cut; 0 for never.
     cut_after: AtomicU64,
 }
 
@@ -73,17 +74,19 @@ impl Session for Counting {
     }
     fn put(&self, put: Put) -> Reply<'_, PutReply> {
         let session = self.count("put");
-        if !put.bytes.is_empty() {
-            let cut = &self.wire.cut_after;
-            let left = cut.load(Ordering::Relaxed);
-            if left == 1 {
-                let detail = "the way is cut".to_owned();
-                return Box::pin(async { Err(ServiceError::Offline { detail }) });
+        Box::pin(async move {
+            if !put.bytes.is_empty() {
+                let cut = &self.wire.cut_after;
+                let left = cut.load(Ordering::Relaxed);
+                if left == 1 {
+                    let detail = "the way is cut".to_owned();
+                    return Err(ServiceError::Offline { detail });
+                }
+                cut.store(left.saturating_sub(1), Ordering::Relaxed);
+                self.wire.sent.lock().unwrap().push((put.pack, put.offset));
             }
-            cut.store(left.saturating_sub(1), Ordering::Relaxed);
-            self.wire.sent.lock().unwrap().push((put.pack, put.offset));
-        }
-        session.put(put)
+            session.put(put).await
+        })
     }
     fn put_node(&self, node: Bytes) -> Reply<'_, ()> {
         self.count("put_node").put_node(node)
@@ -325,4 +328,89 @@ fn what_is_excluded_is_not_deleted_though_it_was_stored_before() {
     assert_eq!(report.files_deleted, 1);
     assert!(!scene.home("files/goes").exists());
     assert!(scene.home("files/cache/stays").exists());
+}
+
+fn spooled(scene: &Scene) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(scene.home("home").join("spool")).unwrap();
+    entries.map(|entry| entry.unwrap().path()).collect()
+}
+
+/// Cuts the way while 60 MB are being stored; returns the ranges that had arrived.
+fn cut_off(scene: &Scene) -> Vec<(ObjectRef, u64)> {
+    scene.begin("home");
+    for n in 0..20 {
+        scene.write(&format!("files/{n}"), &noise(n, 3_000_000));
+    }
+    let mut client = scene.open("home");
+    scene.far.wire.cut_after.store(21, Ordering::Relaxed);
+    scene.far.wire.sent();
+    let cut = scene.try_store(&mut client, "files").unwrap_err();
+    assert!(matches!(cut, ClientError::Provider { .. }), "{cut}");
+    scene.far.wire.cut_after.store(0, Ordering::Relaxed);
+    let sent = scene.far.wire.sent();
+    assert_eq!(sent.len(), 20);
+    sent
+}
+
+#[test]
+fn what_was_cut_off_is_sent_on_and_nothing_twice() {
+    let scene = Scene::new();
+    let before = cut_off(&scene);
+    assert!(!spooled(&scene).is_empty());
+    let mut client = scene.open("home");
+    let report = scene.store(&mut client, "files");
+    assert_eq!(report.files_new, 20);
+    let mut all = before;
+    all.extend(scene.far.wire.sent());
+    let ranges = all.len();
+    // 60 MB, the journal, and little else.
+    assert!((58..64).contains(&ranges), "{ranges}");
+    all.sort_unstable_by_key(|(pack, offset)| (pack.root.0, *offset));
+    all.dedup();
+    assert_eq!(all.len(), ranges);
+    assert_eq!(spooled(&scene), Vec::<PathBuf>::new());
+    let to = scene.home("back");
+    let request = RetrieveRequest {
+        paths: vec![scene.home("files")],
+        to: to.clone(),
+        ..RetrieveRequest::default()
+    };
+    client.retrieve(&request, &Control::default()).unwrap();
+    let back = to.join(scene.home("files/7").strip_prefix("/").unwrap());
+    assert_eq!(std::fs::read(back).unwrap(), noise(7, 3_000_000));
+}
+
+#[test]
+fn a_damaged_pack_in_the_spool_is_discarded_and_told() {
+    let scene = Scene::new();
+    cut_off(&scene);
+    for (n, path) in spooled(&scene).into_iter().enumerate() {
+        let mut bytes = std::fs::read(&path).unwrap();
+        if n % 2 == 0 {
+            bytes[1000] ^= 1;
+        } else {
+            bytes.pop();
+        }
+        std::fs::write(&path, bytes).unwrap();
+    }
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let heard = Arc::clone(&told);
+    let control = Control::new(move |event| {
+        if let Event::Notice(text) = event {
+            heard.lock().unwrap().push(text);
+        }
+    });
+    let request = StoreRequest {
+        paths: vec![scene.home("files")],
+        ..StoreRequest::default()
+    };
+    let mut client = scene.open("home");
+    let report = client.store(&request, &control).unwrap();
+    assert_eq!(report.files_new, 20);
+    let told = told.lock().unwrap();
+    assert!(
+        told.iter().any(|text| text.contains("damaged here")),
+        "{told:?}"
+    );
+    assert_eq!(spooled(&scene), Vec::<PathBuf>::new());
 }

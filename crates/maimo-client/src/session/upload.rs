@@ -156,6 +156,11 @@ impl<'c, S: Source> Uploads<'c, S> {
         self.packs.push_back((upload, source));
     }
 
+    /// Returns whether another pack would find room: all that is to be sent of the others is under way.
+    pub(crate) fn has_room(&self) -> bool {
+        !self.calls.is_full() && self.packs.iter().all(|(upload, _)| upload.left.is_empty())
+    }
+
     /// Sends on until a pack is held, and returns it; nothing where none is on its way.
     ///
     /// # Errors

@@ -17,9 +17,7 @@ use maimo_vault::{
     pack::PackLayout,
 };
 
-use crate::{
-    catalog::Reader, engine::Engine, error::ClientError, pipeline::KnownChunks, spool::Spooled,
-};
+use crate::{catalog::Reader, engine::Engine, error::ClientError, pipeline::KnownChunks};
 
 /// The look-up.
 pub(super) struct Known {
@@ -47,17 +45,14 @@ impl Known {
     pub(super) fn new(
         engine: &Engine,
         channels: &[ChannelId],
-        spooled: &[Spooled],
+        spooled: Vec<PackLayout>,
         tail: &[TailPiece],
     ) -> Result<Self, ClientError> {
         let view = |id: &ChannelId| (*id, engine.view(*id).cloned());
         let source = Source {
             reader: engine.catalog.reader()?,
             views: channels.iter().map(view).collect(),
-            spooled: spooled
-                .iter()
-                .map(|spooled| spooled.layout.clone())
-                .collect(),
+            spooled,
             tail: tail.to_vec(),
         };
         Ok(Self {

@@ -1,17 +1,42 @@
-//! The threads that seal packs and send them, at most two packs at a time, three over a network.
+//! The threads that seal packs and send them.
+//!
+//! ```text
+//! builder --> sealing threads: seal for each channel --> a folder:    its row, then its ranges at once        --.
+//!                                                    '-> a network:   bytes on disk, its row --> sender thread --'--> arrived
+//! ```
+//!
+//! To a provider in this process at most two packs are on their way. Over a network sealing goes ahead of sending until the spool is full; one
+//! thread a channel sends from it, with one window over all packs, so that no circuit waits at the end of a pack. In memory are the pack that is
+//! filled, those being sealed, and the ranges under way.
 
 use std::{
-    collections::BTreeMap,
-    sync::Arc,
+    collections::{BTreeMap, HashMap},
+    sync::{
+        Arc, Condvar, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     thread::{self, JoinHandle},
 };
 
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, unbounded};
 use maimo_core::{id::ChannelId, reference::ObjectRef};
-use maimo_vault::pack::{PackBuilder, PackKind, PackLayout, PackNonce};
+use maimo_vault::{
+    name::PackNumber,
+    pack::{PackBuilder, PackKind, PackLayout, PackNonce},
+};
 
-use crate::{error::ClientError, possession::Token, random, session::OpenChannel, spool::Spool};
+use crate::{
+    error::ClientError,
+    possession::Token,
+    random,
+    session::{OpenChannel, Upload, Uploads},
+    spool::{Spool, Spooled},
+};
+
+/// How many bytes the spool may hold before sealing waits for sending.
+const SPOOL_BYTES_MAX: u64 = 256 * 1024 * 1024;
+const THREADS: usize = 2;
 
 /// A pack that all channels hold.
 pub(super) struct Arrived {
@@ -20,19 +45,91 @@ pub(super) struct Arrived {
     pub(super) tokens: Vec<(ChannelId, Token)>,
 }
 
-/// The threads. They end when this is dropped, after the packs in hand.
+/// A pack in the spool, for one channel.
+struct Parcel {
+    number: PackNumber,
+    pack: ObjectRef,
+    /// Whether the provider may have some of it.
+    may_be_there: bool,
+    whole: Arc<Whole>,
+}
+
+/// What is to be told of a pack once the last channel that was sent it has it.
+struct Whole(Mutex<(usize, Option<Arrived>)>);
+
+impl Whole {
+    fn new(left: usize, arrived: Arrived) -> Arc<Self> {
+        Arc::new(Self(Mutex::new((left, Some(arrived)))))
+    }
+
+    /// Notes that one more channel has it; returns what has arrived if it was the last.
+    fn held(&self) -> Option<Arrived> {
+        let mut left = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        left.0 = left.0.saturating_sub(1);
+        if left.0 == 0 { left.1.take() } else { None }
+    }
+}
+
+/// How much is in the spool.
+#[derive(Default)]
+struct Room {
+    used: Mutex<u64>,
+    freed: Condvar,
+    /// Nothing is waited for any more: the run ends.
+    is_over: AtomicBool,
+}
+
+impl Room {
+    /// Takes room, when there is some; one pack has it always.
+    fn take(&self, bytes: u64) {
+        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        while *used > 0 && *used + bytes > SPOOL_BYTES_MAX && !self.is_over() {
+            let waited = self.freed.wait(used);
+            used = waited.unwrap_or_else(PoisonError::into_inner);
+        }
+        *used += bytes;
+    }
+
+    /// Counts what is there without having waited for room.
+    fn note(&self, bytes: u64) {
+        *self.used.lock().unwrap_or_else(PoisonError::into_inner) += bytes;
+    }
+
+    fn give(&self, bytes: u64) {
+        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        *used = used.saturating_sub(bytes);
+        self.freed.notify_all();
+    }
+
+    fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Relaxed)
+    }
+
+    fn end(&self) {
+        let _used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        self.is_over.store(true, Ordering::Relaxed);
+        self.freed.notify_all();
+    }
+}
+
+/// What the threads share.
+struct Shared {
+    channels: Vec<Arc<OpenChannel>>,
+    /// The way to the sender of each channel at the other end of a network.
+    senders: HashMap<ChannelId, Sender<Parcel>>,
+    spool: Arc<Spool>,
+    room: Arc<Room>,
+    keep_tokens: bool,
+}
+
+/// The threads. They end when this is dropped, after the packs in hand; what is in the spool by then stays there.
 pub(super) struct Workers {
     builders: Option<Sender<PackBuilder>>,
+    shared: Option<Arc<Shared>>,
     results: Receiver<Result<Arrived, ClientError>>,
     threads: Vec<JoinHandle<()>>,
     in_flight: usize,
 }
-
-/// How many packs are sealed or under way at a time.
-const THREADS: usize = 2;
-/// The same over a network: while one is sealed, two are under way, so that no circuit waits at the end of a pack. With the pack that is filled
-/// they take 64 MiB.
-const THREADS_REMOTE: usize = 3;
 
 impl Workers {
     pub(super) fn start(
@@ -43,33 +140,93 @@ impl Workers {
         // No room to wait in: a builder that is handed over is taken, or its maker waits.
         let (builders, queue) = bounded::<PackBuilder>(0);
         let (done, results) = unbounded();
-        let is_remote = |channel: &Arc<OpenChannel>| channel.session.appetite().is_remote;
-        let count = if channels.iter().any(is_remote) {
-            THREADS_REMOTE
-        } else {
-            THREADS
-        };
-        let threads = (0..count).map(|_| {
+        let room = Arc::new(Room::default());
+        let mut senders = HashMap::new();
+        let mut threads = Vec::new();
+        for channel in channels {
+            if !channel.session.appetite().is_remote {
+                continue;
+            }
+            let (sender, parcels) = unbounded();
+            senders.insert(channel.id, sender);
+            let channel = Arc::clone(channel);
+            let (spool, room, done) = (Arc::clone(spool), Arc::clone(&room), done.clone());
+            threads.push(thread::spawn(move || {
+                if let Err(error) = send(&channel, &parcels, &spool, &room, &done) {
+                    room.end();
+                    // Nobody listens where the run has ended.
+                    let _ = done.send(Err(error));
+                }
+            }));
+        }
+        let shared = Arc::new(Shared {
+            channels: channels.to_vec(),
+            senders,
+            spool: Arc::clone(spool),
+            room: Arc::clone(&room),
+            keep_tokens,
+        });
+        for _ in 0..THREADS {
             let (queue, done) = (queue.clone(), done.clone());
-            let (channels, spool) = (channels.to_vec(), Arc::clone(spool));
-            thread::spawn(move || {
+            let shared = Arc::clone(&shared);
+            threads.push(thread::spawn(move || {
                 for builder in queue {
-                    let arrived = seal_and_send(builder, &channels, &spool, keep_tokens);
-                    if done.send(arrived).is_err() {
+                    let sealed = seal_and_send(builder, &shared);
+                    if let Some(arrived) = sealed.transpose()
+                        && done.send(arrived).is_err()
+                    {
                         return;
                     }
                 }
-            })
-        });
+            }));
+        }
         Self {
-            threads: threads.collect(),
+            threads,
             builders: Some(builders),
+            shared: Some(shared),
             results,
             in_flight: 0,
         }
     }
 
-    /// Hands a pack over; waits while as many are in flight as there are threads.
+    /// Has packs sent on that an earlier run left in the spool, each to the channels that lack it.
+    pub(super) fn resume(
+        &mut self,
+        left: Vec<(Spooled, Vec<ChannelId>)>,
+    ) -> Result<(), ClientError> {
+        let shared = self.shared.as_ref().ok_or_else(ended)?;
+        for (spooled, lacking) in left {
+            let number = spooled.layout.number();
+            let whole = Whole::new(
+                lacking.len(),
+                Arrived {
+                    layout: spooled.layout,
+                    objects: spooled.objects.clone(),
+                    tokens: Vec::new(),
+                },
+            );
+            for channel in lacking {
+                let (Some(sender), Some(pack)) =
+                    (shared.senders.get(&channel), spooled.objects.get(&channel))
+                else {
+                    return Err(ended());
+                };
+                // It is there already; the next pack waits until there is room again.
+                shared.room.note(pack.length);
+                let parcel = Parcel {
+                    number,
+                    pack: *pack,
+                    may_be_there: true,
+                    whole: Arc::clone(&whole),
+                };
+                sender.send(parcel).map_err(|_| ended())?;
+            }
+            self.in_flight += 1;
+        }
+        Ok(())
+    }
+
+    /// Hands a pack over; waits while as many are being sealed as there are threads.
     pub(super) fn hand_over(&mut self, builder: PackBuilder) -> Result<(), ClientError> {
         let builders = self.builders.as_ref().ok_or_else(ended)?;
         builders.send(builder).map_err(|_| ended())?;
@@ -103,6 +260,9 @@ impl Workers {
 impl Drop for Workers {
     fn drop(&mut self) {
         self.builders = None;
+        if let Some(shared) = self.shared.take() {
+            shared.room.end();
+        }
         for thread in self.threads.drain(..) {
             // What it panicked with it has said already.
             let _ = thread.join();
@@ -114,19 +274,19 @@ fn ended() -> ClientError {
     ClientError::Bug("a sealing thread ended".to_owned())
 }
 
-fn seal_and_send(
-    builder: PackBuilder,
-    channels: &[Arc<OpenChannel>],
-    spool: &Spool,
-    keep_tokens: bool,
-) -> Result<Arrived, ClientError> {
+/// Seals a pack for each channel and lets it leave. Returns it if it has arrived by then; what is in the spool arrives later.
+fn seal_and_send(builder: PackBuilder, shared: &Shared) -> Result<Option<Arrived>, ClientError> {
     let number = builder.number();
+    let spool = &shared.spool;
     let mut builder = Some(builder);
-    let mut arrived: Option<Arrived> = None;
-    for (place, channel) in channels.iter().enumerate() {
+    let mut layout = None;
+    let mut objects = BTreeMap::new();
+    let mut tokens = Vec::new();
+    let mut here = Vec::new();
+    for (place, channel) in shared.channels.iter().enumerate() {
         let nonce = PackNonce::draw(&mut random::system());
         let keys = channel.pack_keys(PackKind::Data);
-        let is_last = place + 1 == channels.len();
+        let is_last = place + 1 == shared.channels.len();
         let pack = match builder.take_if(|_| is_last) {
             // In place: its frames are not needed while the last sealed copy is on its way.
             Some(last) => last.into_sealed(keys, nonce),
@@ -135,20 +295,103 @@ fn seal_and_send(
                 None => break,
             },
         };
-        let token =
-            keep_tokens.then(|| Token::of(pack.reference, &pack.bytes, &mut random::system()));
-        spool.sealed(&pack.layout, channel.id, &pack.reference)?;
-        channel.upload(PackKind::Data, pack.reference, &Bytes::from(pack.bytes))?;
-        spool.held(number, channel.id)?;
-        let arrived = arrived.get_or_insert_with(|| Arrived {
-            layout: pack.layout,
-            objects: BTreeMap::new(),
-            tokens: Vec::new(),
-        });
-        arrived.objects.insert(channel.id, pack.reference);
-        arrived
-            .tokens
-            .extend(token.map(|token| (channel.id, token)));
+        if shared.keep_tokens {
+            let token = Token::of(pack.reference, &pack.bytes, &mut random::system());
+            tokens.push((channel.id, token));
+        }
+        objects.insert(channel.id, pack.reference);
+        if shared.senders.contains_key(&channel.id) {
+            shared.room.take(pack.reference.length);
+            spool.keep(&pack.reference, &pack.bytes)?;
+            spool.sealed(&pack.layout, channel.id, &pack.reference)?;
+        } else {
+            spool.sealed(&pack.layout, channel.id, &pack.reference)?;
+            here.push((channel, pack.reference, Bytes::from(pack.bytes)));
+        }
+        layout = Some(pack.layout);
     }
-    arrived.ok_or_else(ended)
+    let layout = layout.ok_or_else(ended)?;
+    // Before anything leaves: a pack of which one channel has a part is sealed for all of them.
+    let far = objects.iter().filter_map(|(channel, pack)| {
+        let sender = shared.senders.get(channel)?;
+        Some((sender, *pack))
+    });
+    let far: Vec<_> = far.collect();
+    let arrived = Arrived {
+        layout,
+        objects: objects.clone(),
+        tokens,
+    };
+    // One more than there are: those here are told of last.
+    let whole = Whole::new(far.len() + 1, arrived);
+    for (sender, pack) in far {
+        let parcel = Parcel {
+            number,
+            pack,
+            may_be_there: false,
+            whole: Arc::clone(&whole),
+        };
+        // A sender that ended has said why.
+        let _ = sender.send(parcel);
+    }
+    for (channel, reference, bytes) in here {
+        channel.upload(PackKind::Data, reference, &bytes)?;
+        spool.held(number, channel.id)?;
+    }
+    Ok(whole.held())
+}
+
+/// Sends what comes from the spool to one channel, until nothing can come any more or the run is over.
+fn send(
+    channel: &OpenChannel,
+    parcels: &Receiver<Parcel>,
+    spool: &Spool,
+    room: &Room,
+    done: &Sender<Result<Arrived, ClientError>>,
+) -> Result<(), ClientError> {
+    let mut uploads = Uploads::new(channel);
+    let mut waiting: HashMap<ObjectRef, Parcel> = HashMap::new();
+    let mut is_open = true;
+    while !room.is_over() {
+        while is_open && uploads.has_room() {
+            let parcel = if waiting.is_empty() {
+                parcels.recv().map_err(|_| TryRecvError::Disconnected)
+            } else {
+                parcels.try_recv()
+            };
+            match parcel {
+                Ok(parcel) => {
+                    let upload = if parcel.may_be_there {
+                        Upload::of_rest(PackKind::Data, parcel.pack)
+                    } else {
+                        Upload::of_new(PackKind::Data, parcel.pack)
+                    };
+                    uploads.add(upload, spool.bytes_of(&parcel.pack)?);
+                    waiting.insert(parcel.pack, parcel);
+                }
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Disconnected) => is_open = false,
+            }
+        }
+        if waiting.is_empty() {
+            if is_open {
+                continue;
+            }
+            return Ok(());
+        }
+        let Some(pack) = uploads.step()? else {
+            continue;
+        };
+        let Some(parcel) = waiting.remove(&pack) else {
+            continue;
+        };
+        spool.held(parcel.number, channel.id)?;
+        spool.drop_bytes(pack.root);
+        room.give(pack.length);
+        if let Some(arrived) = parcel.whole.held() {
+            // Nobody listens where the run has ended.
+            let _ = done.send(Ok(arrived));
+        }
+    }
+    Ok(())
 }
