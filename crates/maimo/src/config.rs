@@ -91,6 +91,8 @@ keys! {
     socks: SocketAddr = loopback(9050);
     /// Where the Tor of this machine is controlled; `start` has it make an onion service there.
     control: SocketAddr = loopback(9051);
+    /// The file of that Tor's control cookie; empty for the one that Tor itself names.
+    control_cookie_file: String = String::new();
     /// The file whose first line is the password of that Tor's control port; empty if it takes its cookie.
     control_password_file: String = String::new();
     /// Where `start` listens with `tcp`, each an IP address and a port.

@@ -1,12 +1,21 @@
 //! The Tor that the configuration names: the one in this program, or one that runs on this machine already. Never both, and never neither.
 
-use std::sync::Arc;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use maimo_core::identity::OnionSecretKey;
 use maimo_net::{
     service::ServiceError,
-    transport::{Listener, Transport},
+    transport::{
+        Listener, Transport,
+        system_tor::{ControlAddress, ControlSecret, OnionService, SystemTor},
+    },
 };
+
+use zeroize::Zeroizing;
 
 use super::Settings;
 use crate::{config::Way, ui::Link};
@@ -33,42 +42,105 @@ impl Role {
     }
 }
 
-/// A Tor that was started, or found. There is none yet: each comes with its transport.
+/// A Tor that was started, or found.
 #[derive(Clone)]
-pub(crate) enum Tor {}
+pub(crate) enum Tor {
+    /// On this machine.
+    System(System),
+}
+
+/// A Tor that runs on this machine, by its two ports.
+#[derive(Clone)]
+pub(crate) struct System {
+    out: Arc<SystemTor>,
+    control: ControlAddress,
+    cookie_file: Option<PathBuf>,
+    password_file: Option<PathBuf>,
+}
+
+impl System {
+    /// Returns by what its control port lets us in. Read when it is needed, not kept.
+    fn secret(&self) -> Result<ControlSecret, ServiceError> {
+        let password = match &self.password_file {
+            Some(file) => {
+                let text = Zeroizing::new(read(file)?);
+                let line = text.lines().next().unwrap_or_default();
+                Some(Zeroizing::new(line.to_owned()))
+            }
+            None => None,
+        };
+        Ok(ControlSecret {
+            cookie_file: self.cookie_file.clone(),
+            password,
+        })
+    }
+}
 
 impl Tor {
     /// Starts the one that a way names, to be called on the network's runtime. That it is connected is waited for by whoever dials.
-    #[expect(clippy::unused_async, reason = "where there is a Tor, it takes time")]
     pub(super) async fn start(
         settings: &Settings,
         way: Way,
         role: Role,
         link: &Link,
     ) -> Result<Self, ServiceError> {
-        let _ = (&settings.bridges, &settings.private, role.folder(), link);
-        let _ = (&settings.tor_state, &settings.tor_cache);
-        let _ = (settings.socks, settings.control, &settings.password_file);
-        let detail = match way {
-            Way::SystemTor => "this build does not speak with one that runs already",
-            _ => "this build has none",
-        };
-        Err(ServiceError::TorUnavailable {
-            detail: detail.to_owned(),
-        })
+        if way == Way::SystemTor {
+            return Ok(Self::System(System {
+                out: Arc::new(SystemTor::new(settings.socks)),
+                control: ControlAddress::Tcp(settings.control),
+                cookie_file: settings.cookie_file.clone(),
+                password_file: settings.password_file.clone(),
+            }));
+        }
+        embedded(settings, role, link.clone()).await
     }
 
     /// Returns the way out.
     pub(crate) fn transport(&self) -> Arc<dyn Transport> {
-        match *self {}
+        match self {
+            Self::System(tor) => Arc::clone(&tor.out) as _,
+        }
     }
 
     /// Makes the onion service of this key, and waits until others reach it.
-    #[expect(clippy::unused_async, reason = "where there is a Tor, it takes time")]
     pub(crate) async fn listen(
         &self,
-        _key: &OnionSecretKey,
+        key: &Arc<OnionSecretKey>,
     ) -> Result<Box<dyn Listener>, ServiceError> {
-        match *self {}
+        match self {
+            Self::System(tor) => {
+                let (control, secret) = (tor.control.clone(), tor.secret()?);
+                let listener = OnionService::start(control, secret, Arc::clone(key), ONION_PORT)
+                    .await
+                    .map_err(|error| unavailable(&error))?;
+                Ok(Box::new(listener))
+            }
+        }
+    }
+}
+
+#[expect(clippy::unused_async, reason = "where there is a Tor, it takes time")]
+async fn embedded(settings: &Settings, role: Role, link: Link) -> Result<Tor, ServiceError> {
+    // Named, so that a build without Tor reads the same settings.
+    let _ = (&settings.bridges, &settings.private, role.folder(), link);
+    let _ = (&settings.tor_state, &settings.tor_cache);
+    Err(ServiceError::TorUnavailable {
+        detail:
+            "this build has none: install with `--features tor`, or set transport = \"system-tor\""
+                .to_owned(),
+    })
+}
+
+fn read(file: &Path) -> Result<String, ServiceError> {
+    fs::read_to_string(file).map_err(|error| ServiceError::TorUnavailable {
+        detail: format!("cannot read {}: {error}", file.display()),
+    })
+}
+
+/// Says why there is no Tor, and what to do about it.
+fn unavailable(error: &(impl maimo_core::error::Classify + std::fmt::Display)) -> ServiceError {
+    let hint = error.hint().map(|hint| format!("; {hint}"));
+    ServiceError::TorUnavailable {
+        detail: format!("{error}{}", hint.unwrap_or_default()),
     }
 }

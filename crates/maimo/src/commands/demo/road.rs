@@ -79,14 +79,11 @@ impl Road {
 /// Returns the authorities of a private network as `tor-network-file` has them.
 #[cfg(feature = "tor")]
 fn authorities(network: &maimo_testnet::Network) -> String {
-    let mut text = String::new();
-    for relay in network.authorities() {
-        let Some(authority) = &relay.authority else {
-            continue;
-        };
+    let line = |relay: &maimo_testnet::Relay| {
+        let v3 = &relay.authority.as_ref()?.v3ident;
         let (rsa, ed25519) = (&relay.rsa_id, &relay.ed25519_id);
-        let (address, v3) = (relay.or_address(), &authority.v3ident);
-        text.push_str(&format!("{rsa} {ed25519} {address} {v3}\n"));
-    }
-    text
+        Some(format!("{rsa} {ed25519} {} {v3}", relay.or_address()))
+    };
+    let lines: Vec<String> = network.authorities().iter().filter_map(line).collect();
+    lines.join("\n")
 }
