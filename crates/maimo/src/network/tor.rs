@@ -45,6 +45,9 @@ impl Role {
 /// A Tor that was started, or found.
 #[derive(Clone)]
 pub(crate) enum Tor {
+    /// In this program.
+    #[cfg(feature = "tor")]
+    Embedded(Arc<maimo_arti::ArtiTor>),
     /// On this machine.
     System(System),
 }
@@ -98,6 +101,8 @@ impl Tor {
     /// Returns the way out.
     pub(crate) fn transport(&self) -> Arc<dyn Transport> {
         match self {
+            #[cfg(feature = "tor")]
+            Self::Embedded(tor) => Arc::clone(tor) as _,
             Self::System(tor) => Arc::clone(&tor.out) as _,
         }
     }
@@ -108,6 +113,17 @@ impl Tor {
         key: &Arc<OnionSecretKey>,
     ) -> Result<Box<dyn Listener>, ServiceError> {
         match self {
+            #[cfg(feature = "tor")]
+            Self::Embedded(tor) => {
+                let listener = tor
+                    .listen(key, ONION_PORT)
+                    .map_err(|error| unavailable(&error))?;
+                listener
+                    .reachable(REACHABLE)
+                    .await
+                    .map_err(|error| unavailable(&error))?;
+                Ok(Box::new(listener))
+            }
             Self::System(tor) => {
                 let (control, secret) = (tor.control.clone(), tor.secret()?);
                 let listener = OnionService::start(control, secret, Arc::clone(key), ONION_PORT)
@@ -119,6 +135,35 @@ impl Tor {
     }
 }
 
+/// How long an onion service may take until others reach it, the time to connect to Tor included.
+#[cfg(feature = "tor")]
+const REACHABLE: std::time::Duration = std::time::Duration::from_mins(5);
+
+#[cfg(feature = "tor")]
+async fn embedded(settings: &Settings, role: Role, link: Link) -> Result<Tor, ServiceError> {
+    let folder = role.folder();
+    let mut arti = maimo_arti::ArtiSettings::new(
+        settings.tor_state.join(folder),
+        settings.tor_cache.join(folder),
+    );
+    arti.serves = role == Role::Service;
+    arti.bridges.clone_from(&settings.bridges);
+    arti.network = settings.private.as_deref().map(private).transpose()?;
+    let told = move |status: maimo_arti::TorStatus| {
+        link.tor(crate::ui::Tor {
+            percent: if status.is_ready {
+                100
+            } else {
+                status.percent.min(99)
+            },
+            trouble: status.blocked.map(maimo_arti::Blocked::as_str),
+        });
+    };
+    let tor = maimo_arti::ArtiTor::start(arti, told).await;
+    Ok(Tor::Embedded(tor.map_err(|error| unavailable(&error))?))
+}
+
+#[cfg(not(feature = "tor"))]
 #[expect(clippy::unused_async, reason = "where there is a Tor, it takes time")]
 async fn embedded(settings: &Settings, role: Role, link: Link) -> Result<Tor, ServiceError> {
     // Named, so that a build without Tor reads the same settings.
@@ -128,6 +173,23 @@ async fn embedded(settings: &Settings, role: Role, link: Link) -> Result<Tor, Se
         detail:
             "this build has none: install with `--features tor`, or set transport = \"system-tor\""
                 .to_owned(),
+    })
+}
+
+/// Reads the authorities of a private network, one a line.
+#[cfg(feature = "tor")]
+fn private(file: &Path) -> Result<maimo_arti::PrivateNetwork, ServiceError> {
+    let text = read(file)?;
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let authorities: Result<Vec<_>, _> = lines.map(str::parse).collect();
+    let authorities = authorities.map_err(|error: maimo_arti::ParseAuthorityError| {
+        ServiceError::TorUnavailable {
+            detail: format!("{}: {error}", file.display()),
+        }
+    })?;
+    Ok(maimo_arti::PrivateNetwork {
+        authorities,
+        ..maimo_arti::PrivateNetwork::default()
     })
 }
 
