@@ -4,7 +4,7 @@
 //!   key proven --> stranger --redeem, as the first call--> known
 //!            |        '-- anything else, or refused --> sent away
 //!            |--> known: each call within the client's budgets
-//!            '--> sent away: revoked, or too many connections: every call is answered why, unread, then the connection is closed
+//!            '--> sent away: revoked (it may redeem, as a stranger may), or too many connections: told why, unread, and closed
 //! ```
 
 use core::{
@@ -117,15 +117,18 @@ impl Connection {
         let is_first = !self.was_called.swap(true, Ordering::Relaxed);
         let call = incoming.path().and_then(Call::of_path);
         match (self.standing(), call) {
-            (Standing::Away(error), _) => {
-                self.send_away(incoming.unread(), &error).await;
-            }
-            (Standing::Stranger, Some(Call::Redeem)) if is_first => {
+            // Whose access was revoked may have been invited again.
+            (Standing::Stranger | Standing::Away(ServiceError::Revoked), Some(Call::Redeem))
+                if is_first =>
+            {
                 let until = self.first_call;
                 // A stranger who takes longer is no longer listened to.
                 if timeout_at(until, self.redeem(incoming)).await.is_err() {
                     self.dismiss.cancel();
                 }
+            }
+            (Standing::Away(error), _) => {
+                self.send_away(incoming.unread(), &error).await;
             }
             (Standing::Stranger, _) => {
                 let error = ServiceError::UnknownClient;

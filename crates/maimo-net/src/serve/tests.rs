@@ -9,6 +9,7 @@ use std::{
 use bytes::Bytes;
 use http::StatusCode;
 use maimo_core::{
+    address::Address,
     audit::Challenge,
     clock::Timestamp,
     custody::{PackClass, Refusal, Terms, Totals},
@@ -35,6 +36,11 @@ use crate::{
     service::{
         ChannelStatus, PUT_BYTES, Put, PutReply, Read, Reply, ServiceError, Session, ShownHead,
         WhichHead,
+    },
+    tls::ClientTls,
+    transport::{
+        Isolation, Listener as _, Transport as _,
+        tcp::{Tcp, TcpListener},
     },
     wire::Call,
 };
@@ -498,9 +504,13 @@ async fn whom_the_provider_revoked_is_told_so_unread() {
     );
     served.await.unwrap();
     assert!(client.traffic().sent() < 256 * 1024);
+    // Invited again, it is known again.
     let remote = world.connect(2).await;
-    let redeemed = remote.redeem(&InvitationToken::from_bytes(&TOKEN)).await;
-    assert_eq!(redeemed.unwrap_err(), ServiceError::Revoked);
+    remote
+        .redeem(&InvitationToken::from_bytes(&TOKEN))
+        .await
+        .unwrap();
+    remote.put(put(range())).await.unwrap();
 }
 
 #[tokio::test]
@@ -714,4 +724,176 @@ fn the_constants_fit_together() {
     assert!(remote::PATIENCE > Duration::from_mins(1));
     let longest = Call::ALL.map(Call::request_bytes_max).into_iter().max();
     assert!(longest.unwrap() as u64 <= Limits::DEFAULT.bytes_per_client);
+}
+
+// ---- the whole of it, over TCP on this machine --------------------------------------------------------------------------------------
+
+/// Serves over TCP until told to stop; returns where.
+async fn listen(world: &World) -> (Address, JoinHandle<Result<(), TransportError>>) {
+    let at = "127.0.0.1:0".parse().unwrap();
+    let listener = TcpListener::bind(at, None).await.unwrap();
+    let address = listener.address();
+    let server = Server(Arc::clone(&world.server.0));
+    let stop = world.stop.clone();
+    let serving = tokio::spawn(async move { server.serve(Box::new(listener), stop).await });
+    (address, serving)
+}
+
+async fn over_tcp(client: u8, address: &Address) -> Remote {
+    let stream = Tcp::new().dial(address, Isolation([0; 16])).await.unwrap();
+    let secret = Arc::new(ClientSecretKey::from_seed(&[client; 32]));
+    let provider = AuthSecretKey::from_seed(&[9; 32]).public();
+    let stream = ClientTls::new(&secret)
+        .connect(stream, provider)
+        .await
+        .unwrap();
+    Remote::open(stream, &Budget::new(64 * MIB)).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_server_over_tcp_serves_and_drains() {
+    let world = World::new(Limits::DEFAULT);
+    let (address, serving) = listen(&world).await;
+    let known = over_tcp(1, &address).await;
+    known.put(put(range())).await.unwrap();
+    let stranger = over_tcp(8, &address).await;
+    let told = stranger.status().await.unwrap_err();
+    assert_eq!(told, ServiceError::UnknownClient);
+    let invited = over_tcp(8, &address).await;
+    invited
+        .redeem(&InvitationToken::from_bytes(&TOKEN))
+        .await
+        .unwrap();
+    invited.put(put(range())).await.unwrap();
+    world.stop.cancel();
+    serving.await.unwrap().unwrap();
+    assert!(matches!(
+        known.until_refused().await,
+        ServiceError::Offline { .. }
+    ));
+    assert!(Tcp::new().dial(&address, Isolation([0; 16])).await.is_err());
+}
+
+/// A thousand who only connect cost a few seats, and whoever means it gets through between them.
+#[tokio::test]
+async fn a_thousand_connections_that_say_nothing_keep_nobody_out() {
+    let world = World::new(Limits {
+        strangers: 8,
+        ..Limits::DEFAULT
+    });
+    let (address, serving) = listen(&world).await;
+    let known = over_tcp(1, &address).await;
+    let mut silent = std::collections::VecDeque::new();
+    for _ in 0..1000 {
+        let stream = Tcp::new().dial(&address, Isolation([0; 16])).await.unwrap();
+        silent.push_back(stream);
+        // As few files open at a time as a test may have.
+        if silent.len() > 100 {
+            silent.pop_front();
+        }
+    }
+    known.status().await.unwrap();
+    over_tcp(3, &address).await.status().await.unwrap();
+    assert!(world.server.counters().strangers <= 8);
+    world.stop.cancel();
+    serving.await.unwrap().unwrap();
+    assert!(world.server.counters().connections >= 1000);
+}
+
+/// Counts on paper, and here: what an idle connection keeps in memory is TLS's and HTTP/2's buffers, not windows.
+#[tokio::test]
+async fn idle_clients_hold_nothing_of_the_budgets() {
+    let world = World::new(Limits::DEFAULT);
+    let (address, serving) = listen(&world).await;
+    let mut clients = Vec::new();
+    for _ in 0..12 {
+        let client = over_tcp(1, &address).await;
+        client.status().await.unwrap();
+        clients.push(client);
+    }
+    let resources = &world.server.0.resources;
+    assert_eq!(resources.windows.free(), Limits::DEFAULT.window_bytes);
+    assert_eq!(resources.bytes.free(), Limits::DEFAULT.bytes);
+    assert_eq!(world.server.counters().connected, 12);
+    drop(clients);
+    world.stop.cancel();
+    serving.await.unwrap().unwrap();
+}
+
+/// The tables of `docs/protocol.md` are held against what the code does.
+#[test]
+fn the_protocol_names_every_call_and_limit() {
+    let document = include_str!("../../../../docs/protocol.md");
+    let mut missing = Vec::new();
+    let mut expect = |line: String| {
+        if !document.contains(&line) {
+            missing.push(line);
+        }
+    };
+    for call in Call::ALL {
+        let heading = format!("### `POST {}`\n", call.path());
+        expect(heading);
+        let row = format!(
+            "| `{}` | {} | {} |",
+            call.path(),
+            call.request_bytes_max(),
+            call.response_bytes_max()
+        );
+        expect(row);
+    }
+    let seconds = |duration: Duration| format!("{} s", duration.as_secs());
+    let limits = [
+        ("frame", crate::http::FRAME_BYTES_MAX.to_string()),
+        ("headers", crate::http::HEADER_BYTES_MAX.to_string()),
+        ("calls at a time", crate::http::CALLS_MAX.to_string()),
+        ("error", crate::wire::ERROR_BYTES_MAX.to_string()),
+        ("first window", crate::http::WINDOW_BYTES.to_string()),
+        (
+            "stream window",
+            crate::http::STREAM_WINDOW_BYTES_MAX.to_string(),
+        ),
+        (
+            "connection window",
+            crate::http::CONNECTION_WINDOW_BYTES_MAX.to_string(),
+        ),
+        (
+            "stranger's window",
+            crate::http::STRANGER_WINDOW_BYTES.to_string(),
+        ),
+        ("stranger's request", STRANGER_BYTES_MAX.to_string()),
+        ("handshake", seconds(HANDSHAKE)),
+        ("first call", seconds(FIRST_CALL)),
+        ("standstill of a body", seconds(crate::http::SILENCE)),
+        (
+            "rate of a body",
+            format!(
+                "{} a second over {}",
+                crate::http::RATE_MIN,
+                seconds(crate::http::SPAN)
+            ),
+        ),
+        (
+            "length of a body's time",
+            seconds(crate::http::BODY_TIME_MAX),
+        ),
+        ("client's silence", seconds(crate::http::CLIENT_SILENCE)),
+        ("provider's silence", seconds(crate::http::SERVER_SILENCE)),
+        ("answer to a ping", seconds(crate::http::ANSWER)),
+        ("idle connection", seconds(crate::http::IDLE)),
+        ("farewell", seconds(FAREWELL)),
+        (
+            "frames without content",
+            format!(
+                "{} at once, {} a second",
+                crate::http::IDLE_FRAMES_MAX,
+                crate::http::IDLE_FRAMES_PER_SECOND
+            ),
+        ),
+        ("client's patience", seconds(remote::PATIENCE)),
+    ];
+    for (name, value) in limits {
+        let row = format!("| {name} | {value} |");
+        expect(row);
+    }
+    assert!(missing.is_empty(), "missing:\n{}", missing.join("\n"));
 }
