@@ -21,7 +21,7 @@ pub use self::{
     limits::Limits,
 };
 
-use core::{fmt, sync::atomic::Ordering, time::Duration};
+use core::{fmt, future::pending, sync::atomic::Ordering, time::Duration};
 use std::sync::Arc;
 
 use maimo_core::identity::ClientPublicKey;
@@ -192,11 +192,17 @@ impl Shared {
             drain_time: self.resources.limits.drain,
             traffic: Traffic::within(Some(Arc::clone(&self.traffic))),
         };
+        let out = async {
+            turned_out.cancelled().await;
+            // Who has become known meanwhile has given its seat up: there is nothing to be turned out of.
+            if connection.is_known.load(Ordering::Relaxed) {
+                pending::<()>().await;
+            }
+        };
         let handle = |incoming| Arc::clone(&connection).handle(incoming);
         let ended = select! {
             ended = server::serve(stream, options, handle) => ended,
-            // A seat that was given up is nobody's to be turned out of.
-            () = turned_out.cancelled() => Ended::Silent,
+            () = out => Ended::Silent,
         };
         if matches!(ended, Ended::Broken | Ended::Dead) {
             count(&self.counting.broken);

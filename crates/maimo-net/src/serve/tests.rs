@@ -783,6 +783,7 @@ async fn a_thousand_connections_that_say_nothing_keep_nobody_out() {
     });
     let (address, serving) = listen(&world).await;
     let known = over_tcp(1, &address).await;
+    known.status().await.unwrap();
     let mut silent = std::collections::VecDeque::new();
     for _ in 0..1000 {
         let stream = Tcp::new().dial(&address, Isolation([0; 16])).await.unwrap();
