@@ -1,6 +1,6 @@
 //! The client's way to providers: folders in this process, all else over the network.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use maimo_core::{
     address::{Address, Network as Kind},
@@ -87,6 +87,10 @@ impl Network {
     fn pace(&self) -> connector::Settings {
         let mut pace = connector::Settings::default();
         pace.circuits.circuits = self.settings.circuits.into();
+        if self.ways().iter().all(|way| *way == Way::Tcp) {
+            // Over TCP who is away is known at once; only Tor needs a minute to find other ways.
+            pace.circuits.control_patience = TCP_PATIENCE;
+        }
         pace.limits = Limits::new(self.settings.upload, self.settings.download);
         pace
     }
@@ -106,6 +110,9 @@ impl Network {
         Ok(transports)
     }
 }
+
+/// How long a provider that does not answer over TCP is tried again before a command ends: a restart's time.
+const TCP_PATIENCE: Duration = Duration::from_secs(8);
 
 /// Sends each call to the folder or the network that its address belongs to.
 struct Router {

@@ -19,6 +19,9 @@ fn a_request_to_stop_ends_in_order_and_the_next_start_serves_on() {
     machine.done(&["verify"]);
     node.signal(Signal::INT);
     assert_eq!(node.ended(), Some(0), "{}", node.log());
+    // Away is neither damaged nor missing, and it does not take a minute to say so.
+    let error = machine.error(21, &["verify"]);
+    assert!(error["hint"].is_string(), "{error}");
 }
 
 #[test]
