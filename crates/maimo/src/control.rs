@@ -1,7 +1,7 @@
 //! The control socket: the owner's commands for a provider that another process has open.
 //!
 //! One process at a time has a provider's home. While that is `maimo start`, the owner's commands are sent there; else they are performed right
-//! here. It is the same [`Request`] and the same [`perform`] either way, so that nothing works in one case only.
+//! here. It is the same [`Request`] and the same [`perform()`] either way, so that nothing works in one case only.
 //!
 //! ```text
 //!   command --{"client-list":{}}------------------->  start
