@@ -31,7 +31,7 @@ impl TorNode {
         join: &str,
         more: &[&str],
     ) -> Result<Self, NetworkError> {
-        let ports = ports::draw(2)?;
+        let ports = ports::draw(Ipv4Addr::LOCALHOST, 2)?;
         let cookie = folder.join("control.cookie");
         let torrc = format!(
             "{join}{}{}\n",

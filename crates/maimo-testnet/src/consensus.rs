@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Read, Write},
-    net::{Ipv4Addr, SocketAddr, TcpStream},
+    net::{SocketAddr, TcpStream},
     time::Duration,
 };
 
@@ -10,9 +10,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Many times what a consensus of eight relays takes.
 const BYTES_MAX: u64 = 1024 * 1024;
 
-/// Returns how many running relays the authority at this directory port lists; 0 while it has no consensus.
-pub(crate) fn running_relays(dir_port: u16) -> io::Result<usize> {
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, dir_port));
+/// Returns how many running relays the authority at this directory address lists; 0 while it has no consensus.
+pub(crate) fn running_relays(address: SocketAddr) -> io::Result<usize> {
     let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.write_all(b"GET /tor/status-vote/current/consensus HTTP/1.0\r\n\r\n")?;

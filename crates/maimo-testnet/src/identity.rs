@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::Write,
+    net::SocketAddrV4,
     path::Path,
     process::{Command, Stdio},
 };
@@ -18,13 +19,17 @@ use crate::{
 pub(crate) fn make(
     nickname: &str,
     folder: &Path,
-    or_port: u16,
+    or_address: SocketAddrV4,
     dir_port: Option<u16>,
 ) -> Result<Relay, NetworkError> {
     node::prepare(folder)?;
     // A tor that only lists its fingerprint makes its keys, and takes no authority without a network.
     let file = folder.join("torrc");
-    let lines = format!("{}{}", torrc::node(folder), torrc::relay(nickname, or_port));
+    let lines = format!(
+        "{}{}",
+        torrc::node(folder),
+        torrc::relay(nickname, or_address)
+    );
     fs::write(&file, lines).map_err(NetworkError::io("write", &file))?;
     let mut tor = node::tor_command(&node::program("tor")?, folder);
     tor.args(["--list-fingerprint", "--hush"]);
@@ -32,7 +37,11 @@ pub(crate) fn make(
     let authority = match dir_port {
         None => None,
         Some(dir_port) => Some(Authority {
-            v3ident: make_certificate(nickname, folder, dir_port)?,
+            v3ident: make_certificate(
+                nickname,
+                folder,
+                SocketAddrV4::new(*or_address.ip(), dir_port),
+            )?,
             dir_port,
         }),
     };
@@ -40,7 +49,8 @@ pub(crate) fn make(
         nickname: nickname.to_owned(),
         rsa_id: fingerprint(nickname, folder, "fingerprint", 40)?,
         ed25519_id: fingerprint(nickname, folder, "fingerprint-ed25519", 43)?,
-        or_port,
+        address: *or_address.ip(),
+        or_port: or_address.port(),
         authority,
     })
 }
@@ -66,7 +76,11 @@ fn fingerprint(
 }
 
 /// Makes the keys and the certificate by which an authority votes; returns its identity.
-fn make_certificate(nickname: &str, folder: &Path, dir_port: u16) -> Result<String, NetworkError> {
+fn make_certificate(
+    nickname: &str,
+    folder: &Path,
+    dir_address: SocketAddrV4,
+) -> Result<String, NetworkError> {
     let keys = torrc::data(folder).join("keys");
     fs::create_dir_all(&keys).map_err(NetworkError::io("make", &keys))?;
     node::private(&keys)?;
@@ -75,7 +89,7 @@ fn make_certificate(nickname: &str, folder: &Path, dir_port: u16) -> Result<Stri
     gencert
         .args(["--create-identity-key", "--passphrase-fd", "0", "-m", "12"])
         .arg("-a")
-        .arg(format!("127.0.0.1:{dir_port}"))
+        .arg(dir_address.to_string())
         .arg("-i")
         .arg(keys.join("authority_identity_key"))
         .arg("-s")

@@ -4,7 +4,7 @@
 //! eight; what joins them is a C tor of its own ([`Network::client`]), any tor with the lines of [`Network::client_torrc`], or an embedded one that is
 //! told the authorities ([`Network::authorities`]). [`Network::shared`] is one network for all processes of a test run.
 //!
-//! It is no simulation: the nodes are those of the public network, with short timers and addresses that are all 127.0.0.1. It says nothing of how
+//! It is no simulation: the nodes are those of the public network, with short timers and one address for all, 127.0.0.1 unless told ([`Network::start_on`]). It says nothing of how
 //! fast or how anonymous the public one is.
 //!
 //! Invariant: no node outlives its owner, dies how it may: every tor watches the process it belongs to, and ends with it.

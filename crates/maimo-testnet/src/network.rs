@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    net::TcpStream,
+    net::{Ipv4Addr, SocketAddrV4, TcpStream},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU32, Ordering},
     thread,
@@ -53,7 +53,16 @@ impl Network {
     ///
     /// That C tor is missing, or which node failed and how its log ends.
     pub fn start(folder: &Path) -> Result<Self, NetworkError> {
-        Self::start_for(folder, Owner::This)
+        Self::start_on(Ipv4Addr::LOCALHOST, folder)
+    }
+
+    /// Starts a network as [`Self::start`] whose relays listen on this address of the machine and no other: one that a network namespace reaches.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::start`].
+    pub fn start_on(address: Ipv4Addr, folder: &Path) -> Result<Self, NetworkError> {
+        Self::start_for(address, folder, Owner::This)
     }
 
     /// Joins the network that the processes of a test run share, and starts it if none runs.
@@ -68,13 +77,17 @@ impl Network {
     }
 
     /// Starts a network that belongs to another process.
-    pub(crate) fn start_for(folder: &Path, owner: Owner) -> Result<Self, NetworkError> {
+    pub(crate) fn start_for(
+        address: Ipv4Addr,
+        folder: &Path,
+        owner: Owner,
+    ) -> Result<Self, NetworkError> {
         if let Some(missing) = node::missing_tor() {
             return Err(missing);
         }
         let mut attempt = 1;
         loop {
-            match Self::try_start(&folder.join(format!("try{attempt}")), owner) {
+            match Self::try_start(address, &folder.join(format!("try{attempt}")), owner) {
                 Err(NetworkError::Ended { log, .. })
                     if attempt < STARTS && log.contains("Address already in use") =>
                 {
@@ -85,15 +98,15 @@ impl Network {
         }
     }
 
-    fn try_start(folder: &Path, owner: Owner) -> Result<Self, NetworkError> {
+    fn try_start(address: Ipv4Addr, folder: &Path, owner: Owner) -> Result<Self, NetworkError> {
         fs::create_dir_all(folder).map_err(NetworkError::io("make", folder))?;
         // Tor takes paths from its own working folder.
         let folder = &folder
             .canonicalize()
             .map_err(NetworkError::io("find", folder))?;
-        let ports = ports::draw(RELAYS + AUTHORITIES)?;
+        let ports = ports::draw(address, RELAYS + AUTHORITIES)?;
         let (or_ports, dir_ports) = ports.split_at(RELAYS);
-        let relays = make_keys(folder, or_ports, dir_ports)?;
+        let relays = make_keys(folder, address, or_ports, dir_ports)?;
         let bandwidths = folder.join("bandwidths");
         let rsa_ids = relays.iter().map(|relay| relay.rsa_id.as_str());
         fs::write(&bandwidths, torrc::bandwidths(now(), rsa_ids))
@@ -104,15 +117,18 @@ impl Network {
         let mut nodes = Vec::with_capacity(RELAYS);
         for relay in &relays {
             let name = &relay.nickname;
-            let mut lines = format!("{join}{}", torrc::relay(name, relay.or_port));
-            if let Some(authority) = &relay.authority {
-                lines.push_str(&torrc::authority(authority.dir_port, &bandwidths));
+            let mut lines = format!(
+                "{join}{}",
+                torrc::relay(name, SocketAddrV4::new(address, relay.or_port))
+            );
+            if let Some(dir_address) = relay.dir_address() {
+                lines.push_str(&torrc::authority(dir_address, &bandwidths));
             }
             let mut node = Node::new(name, &folder.join(name), &lines, owner)?;
             node.start()?;
             nodes.push(node);
         }
-        wait_for_consensus(&mut nodes, dir_ports)?;
+        wait_for_consensus(&mut nodes, &relays)?;
         Ok(Self {
             folder: folder.clone(),
             relays,
@@ -232,6 +248,7 @@ fn join_lines(authorities: &[Relay]) -> String {
 /// Makes the keys of all nodes at once: of all that a start takes, only this and the voting take time.
 fn make_keys(
     folder: &Path,
+    address: Ipv4Addr,
     or_ports: &[u16],
     dir_ports: &[u16],
 ) -> Result<Vec<Relay>, NetworkError> {
@@ -242,7 +259,9 @@ fn make_keys(
             .map(|(index, or_port)| {
                 let name = nickname(index);
                 let dir_port = dir_ports.get(index).copied();
-                scope.spawn(move || identity::make(&name, &folder.join(&name), *or_port, dir_port))
+                let or_address = SocketAddrV4::new(address, *or_port);
+                scope
+                    .spawn(move || identity::make(&name, &folder.join(&name), or_address, dir_port))
             })
             .collect();
         made.into_iter()
@@ -258,14 +277,14 @@ fn now() -> Duration {
 }
 
 /// Waits until every authority shows a consensus with all relays.
-fn wait_for_consensus(nodes: &mut [Node], dir_ports: &[u16]) -> Result<(), NetworkError> {
+fn wait_for_consensus(nodes: &mut [Node], relays: &[Relay]) -> Result<(), NetworkError> {
     let begin = Instant::now();
     let mut authority = 0;
-    while let Some(dir_port) = dir_ports.get(authority) {
+    while let Some(dir_address) = relays.get(authority).and_then(Relay::dir_address) {
         for node in &mut *nodes {
             node.check()?;
         }
-        let seen = consensus::running_relays(*dir_port).unwrap_or(0);
+        let seen = consensus::running_relays(dir_address).unwrap_or(0);
         if seen == RELAYS {
             authority += 1;
             continue;

@@ -11,6 +11,8 @@ pub struct Relay {
     pub rsa_id: String,
     /// Its Ed25519 identity: 43 characters of base64, without padding.
     pub ed25519_id: String,
+    /// The address of this machine that all its ports are on.
+    pub address: Ipv4Addr,
     /// The port for the Tor protocol.
     pub or_port: u16,
     /// What makes it a directory authority; none for a mere relay.
@@ -29,15 +31,26 @@ pub struct Authority {
 impl Relay {
     /// Returns where it speaks the Tor protocol.
     pub fn or_address(&self) -> SocketAddr {
-        (Ipv4Addr::LOCALHOST, self.or_port).into()
+        (self.address, self.or_port).into()
+    }
+
+    /// Returns where an authority answers directory requests without encryption; none for a mere relay.
+    pub fn dir_address(&self) -> Option<SocketAddr> {
+        let authority = self.authority.as_ref()?;
+        Some((self.address, authority.dir_port).into())
     }
 
     /// Returns the torrc line by which other nodes trust it; none for a mere relay.
     pub(crate) fn dir_authority_line(&self) -> Option<String> {
         let authority = self.authority.as_ref()?;
         Some(format!(
-            "DirAuthority {} orport={} no-v2 v3ident={} 127.0.0.1:{} {}",
-            self.nickname, self.or_port, authority.v3ident, authority.dir_port, self.rsa_id
+            "DirAuthority {} orport={} no-v2 v3ident={} {}:{} {}",
+            self.nickname,
+            self.or_port,
+            authority.v3ident,
+            self.address,
+            authority.dir_port,
+            self.rsa_id
         ))
     }
 
@@ -48,8 +61,8 @@ impl Relay {
             .as_ref()
             .map_or(("-", 0), |a| (a.v3ident.as_str(), a.dir_port));
         format!(
-            "{} {} {} {} {v3ident} {dir_port}",
-            self.nickname, self.rsa_id, self.ed25519_id, self.or_port
+            "{} {} {} {} {} {v3ident} {dir_port}",
+            self.nickname, self.rsa_id, self.ed25519_id, self.address, self.or_port
         )
     }
 
@@ -58,6 +71,7 @@ impl Relay {
         let mut words = line.split(' ');
         let mut word = || words.next().map(str::to_owned);
         let (nickname, rsa_id, ed25519_id) = (word()?, word()?, word()?);
+        let address = word()?.parse().ok()?;
         let or_port = word()?.parse().ok()?;
         let v3ident = word()?;
         let dir_port = word()?.parse().ok()?;
@@ -65,6 +79,7 @@ impl Relay {
             nickname,
             rsa_id,
             ed25519_id,
+            address,
             or_port,
             authority: (v3ident != "-").then_some(Authority { v3ident, dir_port }),
         })
@@ -81,6 +96,7 @@ mod tests {
             nickname: "relay3".to_owned(),
             rsa_id: "A".repeat(40),
             ed25519_id: "b".repeat(43),
+            address: Ipv4Addr::new(10, 1, 2, 3),
             or_port: 12_345,
             authority: None,
         };

@@ -18,6 +18,7 @@ use std::{
     env,
     fs::{self, File},
     hash::{DefaultHasher, Hash, Hasher},
+    net::Ipv4Addr,
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{self, Child, Command, Stdio},
@@ -117,7 +118,7 @@ fn start(folder: &Path) -> Result<(), NetworkError> {
     let pid = folder.join("keeper");
     let started = fs::write(&pid, keeper.id().to_string())
         .map_err(NetworkError::io("write", &pid))
-        .and_then(|()| Network::start_for(folder, Owner::Process(keeper.id())))
+        .and_then(|()| Network::start_for(Ipv4Addr::LOCALHOST, folder, Owner::Process(keeper.id())))
         .and_then(|network| {
             let mut lines = format!("{}\n", network.folder().display());
             for relay in network.relays() {

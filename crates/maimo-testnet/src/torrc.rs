@@ -2,6 +2,7 @@
 
 use std::{
     fmt::Write as _,
+    net::{SocketAddr, SocketAddrV4},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -46,15 +47,16 @@ pub(crate) fn join<'a>(authorities: impl IntoIterator<Item = &'a str>) -> String
 }
 
 /// Returns what a relay has besides.
-pub(crate) fn relay(nickname: &str, or_port: u16) -> String {
+pub(crate) fn relay(nickname: &str, or_address: SocketAddrV4) -> String {
     format!(
         "\
 Nickname {nickname}
-Address 127.0.0.1
-ORPort 127.0.0.1:{or_port} IPv4Only
+Address {}
+ORPort {or_address} IPv4Only
 SocksPort 0
 ExitRelay 0
-"
+",
+        or_address.ip()
     )
 }
 
@@ -62,10 +64,10 @@ ExitRelay 0
 ///
 /// The shared random value lives for 24 intervals; onion services must change their place in the hash ring as often, hence `hsdir_interval`, which is
 /// in minutes.
-pub(crate) fn authority(dir_port: u16, bandwidths: &Path) -> String {
+pub(crate) fn authority(dir_address: SocketAddr, bandwidths: &Path) -> String {
     let mut lines = format!(
         "\
-DirPort 127.0.0.1:{dir_port} IPv4Only
+DirPort {dir_address} IPv4Only
 AuthoritativeDirectory 1
 V3AuthoritativeDirectory 1
 ContactInfo none

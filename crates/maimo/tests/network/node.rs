@@ -21,8 +21,13 @@ pub(crate) struct Node {
 impl Node {
     /// Makes one that is to serve on a port of loopback which was free just now; it does not run yet.
     pub(crate) fn new() -> Self {
+        Self::on(Ipv4Addr::LOCALHOST)
+    }
+
+    /// Makes one as [`Self::new`] on this address of the machine.
+    pub(crate) fn on(address: Ipv4Addr) -> Self {
         let machine = Machine::new();
-        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let free = TcpListener::bind((address, 0)).unwrap();
         let at = free.local_addr().unwrap();
         machine.write(
             "home/config.toml",

@@ -1,0 +1,106 @@
+//! What arrives at a provider behind a system's tor, counted between the two.
+//!
+//! ```text
+//!  provider --control--> meter --control--> tor        "Port=4243,127.0.0.1:P" becomes "...:Q" on the way
+//!  provider <--P-- meter <--Q-- tor                    counted here, whatever becomes of the provider
+//! ```
+
+use std::{
+    io::{self, BufRead, BufReader, Read, Write},
+    net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+};
+
+/// Counts bytes on their way to a provider.
+#[derive(Clone)]
+pub(crate) struct Meter {
+    control: SocketAddr,
+    arrived: Arc<AtomicU64>,
+}
+
+impl Meter {
+    /// Stands before the control port of a tor. Its threads end with the process.
+    pub(crate) fn before(tor: SocketAddr) -> Self {
+        let arrived = Arc::new(AtomicU64::new(0));
+        let count = Arc::clone(&arrived);
+        let control = listen(move |provider| {
+            let tor = TcpStream::connect(tor)?;
+            let (mut back, mut to) = (tor.try_clone()?, provider.try_clone()?);
+            thread::spawn(move || carry(&mut back, &mut to, &AtomicU64::new(0)));
+            let mut tor = tor;
+            for line in BufReader::new(provider).split(b'\n') {
+                let mut line = line?;
+                if let Some(target) = target(&line) {
+                    let here = count_to(target, Arc::clone(&count));
+                    let text = String::from_utf8_lossy(&line);
+                    line = text
+                        .replace(&target.to_string(), &here.to_string())
+                        .into_bytes();
+                }
+                line.push(b'\n');
+                tor.write_all(&line)?;
+            }
+            tor.shutdown(Shutdown::Both)
+        });
+        Self { control, arrived }
+    }
+
+    /// Returns where a provider finds the tor's control port.
+    pub(crate) fn control(&self) -> SocketAddr {
+        self.control
+    }
+
+    /// Returns how many bytes arrived so far, all that TLS and HTTP add included.
+    pub(crate) fn arrived(&self) -> u64 {
+        self.arrived.load(Ordering::Relaxed)
+    }
+}
+
+/// Returns where a line of the control protocol has an onion service's streams go.
+fn target(line: &[u8]) -> Option<SocketAddr> {
+    let line = str::from_utf8(line).ok()?;
+    let words = line.strip_prefix("ADD_ONION ")?.split_whitespace();
+    let port = words.filter_map(|word| word.strip_prefix("Port=")).next()?;
+    port.split_once(',')?.1.parse().ok()
+}
+
+/// Hands all streams on to this address, and counts what goes there.
+fn count_to(target: SocketAddr, count: Arc<AtomicU64>) -> SocketAddr {
+    listen(move |mut from| {
+        let mut to = TcpStream::connect(target)?;
+        let (mut back, mut out) = (to.try_clone()?, from.try_clone()?);
+        thread::spawn(move || carry(&mut back, &mut out, &AtomicU64::new(0)));
+        carry(&mut from, &mut to, &count);
+        Ok(())
+    })
+}
+
+fn listen(serve: impl Fn(TcpStream) -> io::Result<()> + Send + Sync + 'static) -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let at = listener.local_addr().unwrap();
+    let serve = Arc::new(serve);
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let serve = Arc::clone(&serve);
+            // Either end may go away at any time; the other is told by the end of its stream.
+            thread::spawn(move || drop(serve(stream)));
+        }
+    });
+    at
+}
+
+fn carry(from: &mut TcpStream, to: &mut TcpStream, count: &AtomicU64) {
+    let mut buffer = [0; 16 * 1024];
+    while let Ok(length @ 1..) = from.read(&mut buffer) {
+        count.fetch_add(length as u64, Ordering::Relaxed);
+        if to.write_all(&buffer[..length]).is_err() {
+            break;
+        }
+    }
+    let _ = to.shutdown(Shutdown::Write);
+    let _ = from.shutdown(Shutdown::Read);
+}
