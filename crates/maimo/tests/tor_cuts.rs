@@ -1,4 +1,4 @@
-//! Cuts in the middle of a transfer over Tor: the provider dies, the client dies, relays die. It goes on where it was, and what arrives twice is little.
+//! Cuts in the middle of a transfer over Tor: the provider dies, the client dies. It goes on where it was, and what arrives twice is little.
 #![cfg(feature = "tor")]
 #![allow(
     clippy::unwrap_used,
@@ -18,11 +18,7 @@ mod scene;
 #[allow(dead_code, reason = "other tests use the rest")]
 mod support;
 
-use std::{
-    collections::BTreeSet,
-    fs,
-    process::{Child, Stdio},
-};
+use std::process::{Child, Stdio};
 
 use maimo_testnet::{Network, TorNode};
 
@@ -42,7 +38,7 @@ const TWICE: u64 = 4 << 20;
 struct Cut {
     // Before the network, which ends it.
     _tor: TorNode,
-    network: Network,
+    _network: Network,
     node: Node,
     client: Machine,
     meter: Meter,
@@ -68,7 +64,7 @@ impl Cut {
         files.write(&client, "mine");
         Self {
             _tor: tor,
-            network,
+            _network: network,
             node,
             client,
             meter,
@@ -108,8 +104,7 @@ impl Cut {
     fn assert_stored(&self, before: u64) {
         let arrived = self.meter.arrived() - before;
         let stored = u64::from(STORED) * 1_000_000;
-        let (most, twice) = (stored + stored / 20 + TWICE, arrived.saturating_sub(stored));
-        eprintln!("{arrived} bytes arrived for {stored}: {twice} more");
+        let most = stored + stored / 20 + TWICE;
         assert!(arrived <= most, "{arrived} bytes arrived for {stored}");
         assert!(arrived > stored, "the meter sees nothing: {arrived}");
         self.client.done(&["verify", "--read-all"]);
@@ -137,49 +132,4 @@ fn a_client_that_dies_goes_on_where_it_was() {
     child.wait().unwrap();
     cut.again();
     cut.assert_stored(before);
-}
-
-#[test]
-fn relays_that_die_are_gone_round() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut cut = Cut::over(Network::start(folder.path()).unwrap());
-    let before = cut.meter.arrived();
-    let child = cut.begin();
-    let used = relays_of(&child, &cut.network);
-    assert!(!used.is_empty(), "it uses no relay");
-    for relay in &used {
-        cut.network.kill(*relay).unwrap();
-    }
-    for relay in used {
-        cut.network.restart(relay).unwrap();
-    }
-    cut.end(child);
-    cut.assert_stored(before);
-}
-
-/// Returns the relays that a process is connected to.
-fn relays_of(child: &Child, network: &Network) -> BTreeSet<usize> {
-    let open = fs::read_dir(format!("/proc/{}/fd", child.id())).unwrap();
-    let sockets: BTreeSet<String> = open
-        .flatten()
-        .filter_map(|entry| fs::read_link(entry.path()).ok())
-        .filter_map(|link| {
-            let link = link.to_str()?.strip_prefix("socket:[")?;
-            Some(link.strip_suffix(']')?.to_owned())
-        })
-        .collect();
-    let table = fs::read_to_string("/proc/net/tcp").unwrap();
-    // "sl local_address rem_address st tx:rx tr:when retrnsmt uid timeout inode"
-    let rows = table.lines().skip(1).filter_map(|row| {
-        let words: Vec<&str> = row.split_whitespace().collect();
-        let (_, port) = words[2].split_once(':')?;
-        let port = u16::from_str_radix(port, 16).ok()?;
-        sockets.contains(words[9]).then_some(port)
-    });
-    let ports: BTreeSet<u16> = rows.collect();
-    let relays = network.relays().iter().enumerate();
-    relays
-        .filter(|(_, relay)| ports.contains(&relay.or_port))
-        .map(|(index, _)| index)
-        .collect()
 }

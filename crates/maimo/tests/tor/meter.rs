@@ -63,8 +63,8 @@ impl Meter {
 /// Returns where a line of the control protocol has an onion service's streams go.
 fn target(line: &[u8]) -> Option<SocketAddr> {
     let line = str::from_utf8(line).ok()?;
-    let words = line.strip_prefix("ADD_ONION ")?.split_whitespace();
-    let port = words.filter_map(|word| word.strip_prefix("Port=")).next()?;
+    let mut words = line.strip_prefix("ADD_ONION ")?.split_whitespace();
+    let port = words.find_map(|word| word.strip_prefix("Port="))?;
     port.split_once(',')?.1.parse().ok()
 }
 
