@@ -2,10 +2,10 @@
 //!
 //! A call is a `POST` with a body and its answer's body. Nothing here knows what they mean. Whoever is at the other end is taken to be hostile:
 //!
-//! - a body announces its length, which is held to the call's maximum before a byte of it is kept, and to what then comes ([`body`]);
-//! - a body has to move along ([`pace`]), the other end to give signs of life ([`keep_alive`]);
-//! - frames that carry nothing are counted ([`meter`]), headers, frames and calls at a time are few;
-//! - windows begin small and grow under a budget that all connections share ([`windows`]).
+//! - a body announces its length, which is held to the call's maximum before a byte of it is kept, and to what then comes (`body`);
+//! - a body has to move along (`pace`), the other end to give signs of life (`keep_alive`);
+//! - frames that carry nothing are counted (`meter`), headers, frames and calls at a time are few;
+//! - windows begin small and grow under a budget that all connections share (`windows`).
 //!
 //! Invariant: what one connection holds in memory is bounded by its windows and by the bodies that were admitted.
 

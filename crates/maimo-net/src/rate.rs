@@ -3,7 +3,7 @@
 //! The bytes are those of a stream, TLS and HTTP/2 included. Bulk waits for its turn; control is counted and never waits, so a head moves
 //! although the limit is used up. Turns are taken in the order they are asked for: no stream starves another.
 //!
-//! Invariant: over any span, bulk moves at most the rate times the span, and on top what [`BURST`] allows, one piece, and one more for each stream.
+//! Invariant: over any span, bulk moves at most the rate times the span, and on top what `BURST` allows, one piece, and one more for each stream.
 
 use core::{
     pin::Pin,
