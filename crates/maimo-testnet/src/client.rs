@@ -63,6 +63,11 @@ impl TorNode {
         &self.cookie
     }
 
+    /// Returns its process; none while it is killed.
+    pub fn process(&self) -> Option<u32> {
+        self.node.process()
+    }
+
     /// Kills it.
     pub fn kill(&mut self) {
         self.node.kill();

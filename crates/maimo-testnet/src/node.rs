@@ -116,6 +116,10 @@ impl Node {
         }
     }
 
+    pub(crate) fn process(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
     /// Leaves it to its owner, another process.
     pub(crate) fn leave(mut self) {
         self.child = None;
