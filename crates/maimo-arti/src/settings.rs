@@ -59,8 +59,12 @@ pub struct Authority {
 #[error("an authority is written RSA-HEX ED25519-BASE64 ADDRESS:PORT V3-HEX")]
 pub struct ParseAuthorityError;
 
-/// What is always so. The keystore in memory is what keeps the onion key off the disk.
-const ALWAYS: &str = "storage.keystore.primary.kind = 'ephemeral'\n";
+/// What is always so. The keystore in memory is what keeps the onion key off the disk; circuits to exits are not built ahead of need, for nothing
+/// here ever leaves by one.
+const ALWAYS: &str = "
+storage.keystore.primary.kind = 'ephemeral'
+preemptive_circuits.initial_predicted_ports = []
+";
 const VANGUARDS_OF_SERVICES: &str = "vanguards.mode = 'full'\n";
 const VANGUARDS_OF_CLIENTS: &str = "vanguards.mode = 'lite'\n";
 /// For a network whose relays all stand on one loopback address, and for test folders in places that others may write to.

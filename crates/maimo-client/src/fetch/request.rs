@@ -347,7 +347,13 @@ fn whole(request: &[Ask], slices: Vec<Bytes>) -> Result<Vec<Bytes>, ServiceError
 const fn is_away(error: &ServiceError) -> bool {
     matches!(
         error,
-        ServiceError::Offline { .. } | ServiceError::UnknownClient | ServiceError::Busy(_)
+        ServiceError::Offline { .. }
+            | ServiceError::TorUnavailable { .. }
+            | ServiceError::NotAllowed { .. }
+            | ServiceError::OtherProvider
+            | ServiceError::UnknownClient
+            | ServiceError::Revoked
+            | ServiceError::Busy(_)
     )
 }
 

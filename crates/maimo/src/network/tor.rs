@@ -139,6 +139,11 @@ impl Tor {
 #[cfg(feature = "tor")]
 const REACHABLE: std::time::Duration = std::time::Duration::from_mins(5);
 
+/// What is said before the day on which the network takes this version no more.
+#[cfg(feature = "tor")]
+const AGING: &str =
+    "the Tor network asks for a newer version: update maimo before it takes this one no more";
+
 #[cfg(feature = "tor")]
 async fn embedded(settings: &Settings, role: Role, link: Link) -> Result<Tor, ServiceError> {
     let folder = role.folder();
@@ -156,7 +161,10 @@ async fn embedded(settings: &Settings, role: Role, link: Link) -> Result<Tor, Se
             } else {
                 status.percent.min(99)
             },
-            trouble: status.blocked.map(maimo_arti::Blocked::as_str),
+            trouble: match status.software {
+                maimo_arti::Software::Aging => Some(AGING),
+                _ => status.blocked.map(maimo_arti::Blocked::as_str),
+            },
         });
     };
     let tor = maimo_arti::ArtiTor::start(arti, told).await;

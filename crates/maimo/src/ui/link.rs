@@ -45,9 +45,10 @@ impl Tor {
 impl fmt::Display for Tor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.is_ready() {
-            return f.write_str("Tor is connected");
+            f.write_str("Tor is connected")?;
+        } else {
+            write!(f, "connecting to Tor: {} %", self.percent)?;
         }
-        write!(f, "connecting to Tor: {} %", self.percent)?;
         if let Some(trouble) = self.trouble {
             write!(f, " ({trouble})")?;
         }

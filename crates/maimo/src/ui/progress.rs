@@ -284,7 +284,8 @@ impl Snapshot {
             add(format_args!("{} to go", clock_face(seconds)));
         }
         if let Some(circuits) = self.circuits {
-            add(format_args!("{circuits} circuits"));
+            let s = if circuits == 1 { "" } else { "s" };
+            add(format_args!("{circuits} circuit{s}"));
         }
         if let Some(tor) = self.connecting {
             add(format_args!("{tor}"));

@@ -60,4 +60,11 @@ fn who_is_revoked_writes_no_more_and_reads_until_the_grace_is_over() {
     assert_eq!(error["kind"], "provider_refused", "{error}");
     let to = bob.text("back");
     bob.done(&["retrieve", &bob.text("mine/1"), "--to", &to]);
+
+    // No word of damage: the bytes may be there, only not for this client any more.
+    node.machine
+        .done(&["client", "revoke", "bob", "--now", "--yes"]);
+    let again = ["retrieve", &bob.text("mine/1"), "--to", &bob.text("again")];
+    let error = bob.error(21, &again);
+    assert_eq!(error["kind"], "provider_refused", "{error}");
 }
