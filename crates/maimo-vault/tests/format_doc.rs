@@ -143,7 +143,7 @@ fn constants() -> BTreeMap<&'static str, String> {
 }
 
 /// Maxima that are no part of a format: (module, name) and what they are.
-const ELSEWHERE: [(&str, &str); 10] = [
+const ELSEWHERE: [(&str, &str); 13] = [
     // What a provider's answers hold, and how it works: docs/protocol.md.
     ("custody", "EXTENTS_SOFT_MAX"),
     ("custody", "WORK_MAX"),
@@ -151,6 +151,9 @@ const ELSEWHERE: [(&str, &str); 10] = [
     ("custody", "RUNS_MAX"),
     ("custody", "FREES_MAX"),
     ("custody", "HEADROOM_BYTES_MAX"),
+    ("custody", "REPORT_BYTES_MAX"),
+    ("terms", "LENGTH_MAX"),
+    ("codec", "REPORT_BYTES_MAX"),
     // How this writer goes about it.
     ("merge", "STEP_BYTES_MAX"),
     ("compose", "PIECE_BYTES_MAX"),

@@ -151,7 +151,8 @@ fn the_documented_table_is_what_the_code_derives() {
     let document = include_str!("../../../../docs/cryptography.md");
     let rows: Vec<Vec<&str>> = document
         .lines()
-        .filter(|line| line.starts_with("| `maimo v1 "))
+        // A provider's keys have a table of their own, with vectors of their own.
+        .filter(|line| line.starts_with("| `maimo v1 ") && line.contains(", epoch "))
         .map(|line| {
             line.split('|')
                 .map(|cell| cell.trim().trim_matches('`'))
