@@ -31,7 +31,8 @@ pub(crate) fn inside(test: &str) -> bool {
     let mut command = Command::new("unshare");
     command.args(["--net", "--mount"]);
     if !rustix::process::geteuid().is_root() {
-        command.args(["--user", "--map-root-user"]);
+        // Not as root of it: tcpdump, which as root becomes another user, cannot there.
+        command.args(["--user", "--map-current-user", "--keep-caps"]);
     }
     let status = command
         .arg(env::current_exe().unwrap())
@@ -49,8 +50,8 @@ pub(crate) fn inside(test: &str) -> bool {
 /// A machine with one way out: the wire.
 pub(crate) struct FarMachine {
     /// Whose namespace it is.
-    holder: Child,
-    capture: Child,
+    holder: Killed,
+    capture: Killed,
     words: BufReader<ChildStderr>,
     file: PathBuf,
 }
@@ -61,14 +62,17 @@ impl FarMachine {
         tool(&["ip", "link", "set", "lo", "up"]);
         let holder = Command::new("unshare")
             .args(["--net", "sleep", "900"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
             .spawn()
             .unwrap();
+        let holder = Killed(holder);
         let own = fs::read_link("/proc/self/ns/net").unwrap();
-        let its = format!("/proc/{}/ns/net", holder.id());
+        let its = format!("/proc/{}/ns/net", holder.0.id());
         until("a namespace of its own", || {
             fs::read_link(&its).unwrap() != own
         });
-        let id = holder.id().to_string();
+        let id = holder.0.id().to_string();
         tool(&[
             "ip", "link", "add", "near", "type", "veth", "peer", "name", "far", "netns", &id,
         ]);
@@ -100,10 +104,14 @@ impl FarMachine {
             .spawn()
             .unwrap();
         let mut words = BufReader::new(capture.stderr.take().unwrap());
+        let capture = Killed(capture);
         let mut line = String::new();
         while !line.contains("listening on") {
-            line.clear();
-            assert!(words.read_line(&mut line).unwrap() > 0, "no tcpdump");
+            let before = core::mem::take(&mut line);
+            assert!(
+                words.read_line(&mut line).unwrap() > 0,
+                "no tcpdump: {before}"
+            );
         }
         Self {
             holder,
@@ -117,7 +125,7 @@ impl FarMachine {
     pub(crate) fn there(&self, command: &Command) -> Command {
         let mut there = Command::new("nsenter");
         there
-            .args(["-t", &self.holder.id().to_string(), "-n"])
+            .args(["-t", &self.holder.0.id().to_string(), "-n"])
             .arg(command.get_program())
             .args(command.get_args())
             .env_clear()
@@ -138,23 +146,24 @@ impl FarMachine {
 
     /// Returns all that was sent, and expects that nothing of it was missed.
     pub(crate) fn end(&mut self) -> Vec<Packet> {
-        let id = rustix::process::Pid::from_child(&self.capture);
+        let id = rustix::process::Pid::from_child(&self.capture.0);
         rustix::process::kill_process(id, rustix::process::Signal::INT).unwrap();
         let mut words = String::new();
         self.words.read_to_string(&mut words).unwrap();
-        self.capture.wait().unwrap();
+        self.capture.0.wait().unwrap();
         assert!(words.contains("\n0 packets dropped by kernel"), "{words}");
         self.sent()
     }
 }
 
-impl Drop for FarMachine {
+/// A process that does not outlive this, a failure of the test included.
+struct Killed(Child);
+
+impl Drop for Killed {
     fn drop(&mut self) {
-        for child in [&mut self.capture, &mut self.holder] {
-            // Fails for one that has ended.
-            let _ = child.kill();
-            let _ = child.wait();
-        }
+        // Both fail only for one that has ended and was waited for.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
