@@ -8,6 +8,7 @@
 //! one group after the other. The file itself says which groups are there: where holes are would not do, for a copy of a volume
 //! may have others, and some file systems make them of zeros by themselves.
 
+use core::num::NonZeroU64;
 use std::{fs::File, io, os::unix::fs::FileExt, path::Path};
 
 use maimo_core::{
@@ -20,6 +21,7 @@ use maimo_core::{
         EncodeSliceError, ReadAt, Selection, encode_slice, encode_slice_as_is, inspect_slice,
     },
 };
+use rustix::fs::{Advice, fadvise};
 
 use super::{VolumeError, check_length, disk::Disk, group_count, index};
 
@@ -184,6 +186,9 @@ impl PackFile {
         let outboard = (bytes >= MANY_NODES_BYTES)
             .then(|| self.outboard())
             .transpose()?;
+        if outboard.is_none() {
+            self.expect_outboard();
+        }
         encode(outboard.as_ref(), out).map_err(|error| {
             out.truncate(before);
             match error {
@@ -191,6 +196,14 @@ impl PackFile {
                 _ => self.damaged_error(),
             }
         })
+    }
+
+    /// Has the system read the outboard in one go where it is not in memory: a path through it touches pages all over it, and each would be a
+    /// read of the disk by itself. Without effect where it is in memory; a hint, so what fails is no matter.
+    fn expect_outboard(&self) {
+        if let Some(length) = NonZeroU64::new(outboard_bytes(self.pack.length)) {
+            let _ = fadvise(&self.file, self.outboard_at, Some(length), Advice::WillNeed);
+        }
     }
 
     /// Returns the whole outboard as it lies there, unchecked.
