@@ -12,11 +12,9 @@ mod entrance;
 pub(crate) mod manager;
 mod stop;
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{sync::Arc, time::Duration};
 
+use maimo_client::clock::Clock;
 use maimo_core::{
     address::{Address, Network as Kind},
     clock::Timestamp,
@@ -177,7 +175,5 @@ fn kind(error: &maimo_provider::error::ProviderError) -> maimo_core::error::Erro
 
 /// Returns the time by the system's clock.
 pub(crate) fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    let millis = since.map_or(0, |since| since.as_millis());
-    Timestamp(u64::try_from(millis).unwrap_or(0))
+    Clock::default().now()
 }

@@ -1,9 +1,6 @@
 //! `client`: whom this node stores for.
 
-use std::{
-    io::{self, IsTerminal, Write},
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::io::{self, IsTerminal, Write};
 
 use clap::Subcommand;
 use maimo_core::{address::Address, clock::Timestamp};
@@ -15,6 +12,7 @@ use crate::{
     config::Way,
     context::Context,
     control::{Answer, ClientRow, GraceText, InvitationRow, InviteArgs, Network, Request, astray},
+    daemon::now,
     error::CommandError,
     network::announced_by_tcp,
     quantity::{Moment, Size, parse_size, parse_span_ms},
@@ -165,15 +163,13 @@ fn invite(flags: &InviteFlags, ctx: &Context) -> Result<InviteArgs, CommandError
         let announced = announced_by_tcp(&ctx.config);
         addresses.extend(announced.iter().map(Address::to_string));
     }
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    let now = now.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(0));
     Ok(InviteArgs {
         label: flags.label.clone(),
         network,
         cap: flags.cap,
         reserve: flags.reserve,
         grace: flags.grace,
-        expires: now.saturating_add(flags.expires.unwrap_or(WEEK_MS)),
+        expires: now().0.saturating_add(flags.expires.unwrap_or(WEEK_MS)),
         addresses,
     })
 }

@@ -1,7 +1,6 @@
 //! [`perform`]: what each request does to a provider that is open, here or behind a socket.
 
 use core::time::Duration;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use maimo_core::{
     address::{Address, AddressList, Addresses},
@@ -21,6 +20,7 @@ use super::request::{
     Answer, ClientRow, GraceText, InvitationRow, InviteArgs, Network, Request, ScrubRow, VolumeRow,
 };
 use crate::{
+    daemon::now,
     error::CommandError,
     network::ONION_PORT,
     quantity::{Count, Size},
@@ -186,12 +186,6 @@ fn invitation_row(invitation: &InvitationStatus) -> InvitationRow {
         }
         .to_owned(),
     }
-}
-
-fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    let millis = since.map_or(0, |since| since.as_millis());
-    Timestamp(u64::try_from(millis).unwrap_or(0))
 }
 
 /// Returns what is damaged, in words.
