@@ -42,6 +42,12 @@ use crate::{
 /// How many files go through one commit: bounds memory and what a crash makes to be proven again.
 const FILES_AT_ONCE: usize = 16 * 1024;
 
+/// Why a file stays.
+const TOO_YOUNG: &str =
+    "not deleted: it changed just as it was read, so a further change would not show; run again";
+const UNPROVEN: &str = "not deleted: the provider could not prove that it holds it";
+const OVERTAKEN: &str = "not deleted: another machine changed what the store has of it";
+
 /// Digests worked out when packs were sealed, by channel and pack.
 pub(crate) type Tokens = HashMap<ChannelId, BTreeMap<ObjectRef, Token>>;
 
@@ -93,8 +99,8 @@ impl Engine {
         mut tokens: Tokens,
         control: &Control,
     ) -> Result<Deleted, ClientError> {
-        let chosen = self.choose(paths, excludes)?;
         let mut deleted = Deleted::default();
+        let chosen = self.choose(paths, excludes, &mut deleted, control)?;
         let mut vital_proven = false;
         for some in chosen.chunks(FILES_AT_ONCE) {
             control.check()?;
@@ -108,13 +114,7 @@ impl Engine {
                 .iter()
                 .partition(|file| file.packs.iter().any(|pack| lost.contains(pack)));
             for file in lacking {
-                let message = "not deleted: the provider could not prove that it holds it";
-                let path = file.candidate.path.clone();
-                control.tell(Event::Trouble {
-                    path: path.clone(),
-                    message: message.to_owned(),
-                });
-                deleted.kept.push((path, message.to_owned()));
+                deleted.keep(file.candidate.path.clone(), UNPROVEN, control);
             }
             let gone = self.delete_proven(&proven, control)?;
             deleted.files += gone.files;
@@ -124,8 +124,15 @@ impl Engine {
         Ok(deleted)
     }
 
-    /// Returns the files below `paths` that are there as this machine last saw them, as far as the catalog can tell.
-    fn choose(&self, paths: &[PathBuf], excludes: &[String]) -> Result<Vec<Chosen>, ClientError> {
+    /// Returns the files below `paths` that are there as this machine last saw them, as far as the catalog can tell; takes note of those of which
+    /// it cannot.
+    fn choose(
+        &self,
+        paths: &[PathBuf],
+        excludes: &[String],
+        kept: &mut Deleted,
+        control: &Control,
+    ) -> Result<Vec<Chosen>, ClientError> {
         use std::os::unix::ffi::OsStrExt;
 
         let reader = self.catalog.reader()?;
@@ -157,6 +164,7 @@ impl Engine {
             }
             let known = reader.known(source, &revision.path)?;
             let Some(local) = known.and_then(|known| known.local) else {
+                kept.keep(to_path(&revision.path), TOO_YOUNG, control);
                 continue;
             };
             chosen.push(Chosen {
@@ -291,7 +299,7 @@ impl Engine {
         // The commit may stand on another machine's: what that has removed, or stored anew, was not proven.
         let reader = self.catalog.reader()?;
         let mut candidates = Vec::with_capacity(files.len());
-        let mut kept = Vec::new();
+        let mut kept = Deleted::default();
         for file in files {
             let known = reader.known(source, &file.stored)?;
             if known.is_some_and(|known| {
@@ -300,17 +308,11 @@ impl Engine {
                 candidates.push(file.candidate.clone());
                 continue;
             }
-            let message = "not deleted: another machine changed what the store has of it";
-            let path = file.candidate.path.clone();
-            control.tell(Event::Trouble {
-                path: path.clone(),
-                message: message.to_owned(),
-            });
-            kept.push((path, message.to_owned()));
+            kept.keep(file.candidate.path.clone(), OVERTAKEN, control);
         }
         drop(reader);
         let mut deleted = delete(&candidates, random::id(), &mut self.node, control)?;
-        deleted.kept.extend(kept);
+        deleted.kept.extend(kept.kept);
         Ok(deleted)
     }
 }

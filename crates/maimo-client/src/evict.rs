@@ -84,6 +84,17 @@ pub struct Deleted {
     pub kept: Vec<(PathBuf, String)>,
 }
 
+impl Deleted {
+    /// Takes note of a file that stays, and says so.
+    pub(crate) fn keep(&mut self, path: PathBuf, why: &str, control: &Control) {
+        control.tell(Event::Trouble {
+            path: path.clone(),
+            message: why.to_owned(),
+        });
+        self.kept.push((path, why.to_owned()));
+    }
+}
+
 /// Gives files that a crash left aside their names back. To be called before any scan.
 ///
 /// Returns those whose name was taken meanwhile, with the name that they have now.

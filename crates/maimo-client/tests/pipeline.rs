@@ -242,6 +242,18 @@ fn files_of_all_lengths_come_back_and_stand_in_walk_order() {
 }
 
 #[test]
+fn what_was_written_this_moment_is_known_to_the_next_run() {
+    let root = folder();
+    let mut sink = Collector::new(true);
+    for number in 0..20 {
+        write(&root, &format!("{number}"), random(number, 500));
+        store(&request(root.path()), &mut sink);
+    }
+    let outcome = store(&request(root.path()), &mut sink);
+    assert_eq!((outcome.files_unmodified, outcome.bytes_read), (20, 0));
+}
+
+#[test]
 fn a_second_run_finds_nothing_to_do_and_reads_nothing() {
     let root = folder();
     for number in 0..50 {

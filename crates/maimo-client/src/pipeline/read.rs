@@ -7,7 +7,8 @@ use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::Path,
     sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
+    thread::sleep,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use maimo_vault::{
@@ -32,6 +33,9 @@ use crate::{
     },
 };
 
+/// How far apart two times that a file system tells apart may be.
+const TICK_NANOS: i128 = 10_000_000;
+const SECONDS_NANOS: i128 = 2_000_000_000;
 /// How often a file that changes while it is read is read in all.
 const ATTEMPTS: u32 = 3;
 /// How long a file may become that was short when it was found, and is read at once.
@@ -198,6 +202,7 @@ impl Opener {
         for attempt in 1.. {
             let fd = self.open(candidate).map_err(failure)?;
             let stat = candidate.stat;
+            let local = rested(&stat.local);
             let is_whole = content(fd.as_fd(), &stat).map_err(failure)?;
             let after = FileStat::of(fd.as_fd(), c"").map_err(failure)?;
             if is_whole && after.is_still(&stat) {
@@ -205,10 +210,7 @@ impl Opener {
                     && seek(&fd, SeekFrom::Hole(0)).is_ok_and(|hole| hole < stat.size);
                 let mut metadata = metadata(&stat, xattrs(&Named::Open(fd.as_fd())));
                 metadata.sparse = has_holes;
-                return Ok(Read {
-                    metadata,
-                    local: settled(&stat.local),
-                });
+                return Ok(Read { metadata, local });
             }
             if attempt == ATTEMPTS {
                 return Err("keeps changing while it is read".to_owned());
@@ -302,22 +304,39 @@ pub(super) fn metadata(stat: &FileStat, xattrs: Vec<(Vec<u8>, Vec<u8>)>) -> Meta
     }
 }
 
-/// Returns the local stat, unless a change in this very moment would leave it as it is: file systems tell time by ticks.
+/// Waits until a change would show, and returns the local stat then.
+///
+/// File systems tell time by ticks: what is read in the tick of its last change could change once more and look the same. The wait is a tick
+/// at most, and one for all files that changed before it. Where a file system counts seconds it is not made: nothing is returned.
+fn rested(local: &LocalStat) -> Option<LocalStat> {
+    if let Some(age) = age_nanos(local)
+        && let Ok(left) = u64::try_from(TICK_NANOS - age)
+        && local.changed.nanos != 0
+        && age >= 0
+    {
+        sleep(Duration::from_nanos(left + 1));
+    }
+    settled(local)
+}
+
+/// Returns the local stat, unless a change in this very moment would leave it as it is.
 ///
 /// Without it the next scan reads the file again. A time without a fraction comes from a file system that counts seconds.
 pub(super) fn settled(local: &LocalStat) -> Option<LocalStat> {
-    const TICK_NANOS: i128 = 10_000_000;
-    const SECONDS_NANOS: i128 = 2_000_000_000;
-    let FileTime { seconds, nanos } = local.changed;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
-    let now = i128::try_from(now.as_nanos()).ok()?;
-    let changed = i128::from(seconds) * 1_000_000_000 + i128::from(nanos);
-    let tick = if nanos == 0 {
+    let tick = if local.changed.nanos == 0 {
         SECONDS_NANOS
     } else {
         TICK_NANOS
     };
-    (now - changed > tick).then_some(*local)
+    (age_nanos(local)? > tick).then_some(*local)
+}
+
+/// Returns how long ago the last change was.
+fn age_nanos(local: &LocalStat) -> Option<i128> {
+    let FileTime { seconds, nanos } = local.changed;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
+    let now = i128::try_from(now.as_nanos()).ok()?;
+    Some(now - i128::from(seconds) * 1_000_000_000 - i128::from(nanos))
 }
 
 /// A path whose attributes are read.
