@@ -5,6 +5,11 @@
 //!
 //! Invariant: a call that returned `Ok` is durable at the provider.
 
+mod unasked;
+
+#[doc(hidden)]
+pub use self::unasked::unasked;
+
 use core::{fmt, future::Future, pin::Pin, time::Duration};
 
 use bytes::Bytes;

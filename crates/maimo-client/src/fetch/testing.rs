@@ -15,10 +15,7 @@ use maimo_core::{
     reference::ObjectRef,
     verify::{Outboard, Selection, encode_slice_as_is},
 };
-use maimo_net::service::{
-    Appetite, ChannelStatus, Put, PutReply, Read, Reply, ServiceError, Session, ShownHead,
-    WhichHead,
-};
+use maimo_net::service::{Appetite, Read, Reply, ServiceError, Session};
 use maimo_vault::{
     compress::{Compressor, Level},
     dictionary::{Dictionary, train},
@@ -106,33 +103,9 @@ impl Session for FakeProvider {
         }
     }
 
-    fn status(&self) -> Reply<'_, ChannelStatus> {
-        unimplemented!()
-    }
-    fn put(&self, _: Put) -> Reply<'_, PutReply> {
-        unimplemented!()
-    }
-    fn put_node(&self, _: Bytes) -> Reply<'_, ()> {
-        unimplemented!()
-    }
-    fn move_head(&self, _: Bytes) -> Reply<'_, Bytes> {
-        unimplemented!()
-    }
-    fn head(&self, _: WhichHead) -> Reply<'_, Option<ShownHead>> {
-        unimplemented!()
-    }
-    fn prove(&self, _: u64) -> Reply<'_, Bytes> {
-        unimplemented!()
-    }
-    fn nodes(&self, _: Vec<ObjectRef>) -> Reply<'_, Vec<Bytes>> {
-        unimplemented!()
-    }
-    fn audit(&self, _: Bytes) -> Reply<'_, Bytes> {
-        unimplemented!()
-    }
-    fn digest(&self, _: Bytes) -> Reply<'_, [u8; 32]> {
-        unimplemented!()
-    }
+    maimo_net::unasked!(
+        status, put, put_node, move_head, head, prove, nodes, audit, digest
+    );
 }
 
 /// What a catalog would know of the packs.

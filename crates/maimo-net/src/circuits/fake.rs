@@ -21,10 +21,7 @@ use tokio::{
 use super::{Circuit, Dial, Opening, Purpose};
 use crate::{
     rate::Meter,
-    service::{
-        ChannelStatus, PUT_BYTES, Put, PutReply, Read, Reply, ServiceError, Session, ShownHead,
-        WhichHead,
-    },
+    service::{PUT_BYTES, Put, PutReply, Read, Reply, ServiceError, Session},
 };
 
 pub(super) const MIB: u64 = 1024 * 1024;
@@ -336,39 +333,5 @@ impl Session for FakeCircuit {
         }))
     }
 
-    fn status(&self) -> Reply<'_, ChannelStatus> {
-        unasked()
-    }
-
-    fn put_node(&self, _node: Bytes) -> Reply<'_, ()> {
-        unasked()
-    }
-
-    fn move_head(&self, _head_move: Bytes) -> Reply<'_, Bytes> {
-        unasked()
-    }
-
-    fn head(&self, _which: WhichHead) -> Reply<'_, Option<ShownHead>> {
-        unasked()
-    }
-
-    fn nodes(&self, _nodes: Vec<ObjectRef>) -> Reply<'_, Vec<Bytes>> {
-        unasked()
-    }
-
-    fn audit(&self, _challenge: Bytes) -> Reply<'_, Bytes> {
-        unasked()
-    }
-
-    fn digest(&self, _request: Bytes) -> Reply<'_, [u8; 32]> {
-        unasked()
-    }
-}
-
-fn unasked<T>() -> Reply<'static, T> {
-    Box::pin(async {
-        Err(ServiceError::BadRequest {
-            detail: "not in this test".to_owned(),
-        })
-    })
+    crate::unasked!(status, put_node, move_head, head, nodes, audit, digest);
 }

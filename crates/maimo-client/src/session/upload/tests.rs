@@ -5,7 +5,7 @@ use std::{
 
 use futures::channel::oneshot;
 use maimo_core::{id::RootHash, identity::AuthSecretKey};
-use maimo_net::service::{Appetite, ChannelStatus, Read, Reply, Session, ShownHead, WhichHead};
+use maimo_net::service::{Appetite, Reply, Session};
 use maimo_vault::keys::MasterSecret;
 
 use super::*;
@@ -65,33 +65,9 @@ impl Session for Slow {
         }
     }
 
-    fn read(&self, _: Vec<Read>) -> Reply<'_, Vec<Bytes>> {
-        unimplemented!()
-    }
-    fn status(&self) -> Reply<'_, ChannelStatus> {
-        unimplemented!()
-    }
-    fn put_node(&self, _: Bytes) -> Reply<'_, ()> {
-        unimplemented!()
-    }
-    fn move_head(&self, _: Bytes) -> Reply<'_, Bytes> {
-        unimplemented!()
-    }
-    fn head(&self, _: WhichHead) -> Reply<'_, Option<ShownHead>> {
-        unimplemented!()
-    }
-    fn prove(&self, _: u64) -> Reply<'_, Bytes> {
-        unimplemented!()
-    }
-    fn nodes(&self, _: Vec<ObjectRef>) -> Reply<'_, Vec<Bytes>> {
-        unimplemented!()
-    }
-    fn audit(&self, _: Bytes) -> Reply<'_, Bytes> {
-        unimplemented!()
-    }
-    fn digest(&self, _: Bytes) -> Reply<'_, [u8; 32]> {
-        unimplemented!()
-    }
+    maimo_net::unasked!(
+        status, put_node, move_head, head, prove, nodes, read, audit, digest
+    );
 }
 
 fn channel(session: &Arc<Slow>) -> OpenChannel {

@@ -19,7 +19,7 @@ use super::*;
 use crate::{
     connect::Provider,
     serve::{self, Resources, Server},
-    service::{ChannelStatus, PUT_BYTES, Put, PutReply, Read, ShownHead, WhichHead},
+    service::{PUT_BYTES, Put, PutReply, Read},
     transport::memory::Faults,
 };
 
@@ -103,39 +103,7 @@ impl Session for Held {
         Box::pin(async move { Ok(sequence.to_string().into()) })
     }
 
-    fn status(&self) -> Reply<'_, ChannelStatus> {
-        unasked()
-    }
-
-    fn put_node(&self, _node: Bytes) -> Reply<'_, ()> {
-        unasked()
-    }
-
-    fn move_head(&self, _head_move: Bytes) -> Reply<'_, Bytes> {
-        unasked()
-    }
-
-    fn head(&self, _which: WhichHead) -> Reply<'_, Option<ShownHead>> {
-        unasked()
-    }
-
-    fn nodes(&self, _nodes: Vec<ObjectRef>) -> Reply<'_, Vec<Bytes>> {
-        unasked()
-    }
-
-    fn audit(&self, _challenge: Bytes) -> Reply<'_, Bytes> {
-        unasked()
-    }
-
-    fn digest(&self, _request: Bytes) -> Reply<'_, [u8; 32]> {
-        unasked()
-    }
-}
-
-fn unasked<T: Send + 'static>() -> Reply<'static, T> {
-    failed(ServiceError::BadRequest {
-        detail: "not in this test".to_owned(),
-    })
+    crate::unasked!(status, put_node, move_head, head, nodes, audit, digest);
 }
 
 /// Serves a provider at an address that knows [`client`].
