@@ -2,7 +2,9 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use maimo_core::identity::{AuthPublicKey, Authenticates, ClientPublicKey, PublicKey, Signature};
+use maimo_core::identity::{
+    Auth, AuthPublicKey, Authenticates, Client, ClientPublicKey, PublicKey, Signature,
+};
 use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
@@ -73,8 +75,26 @@ fn check<R: Authenticates>(
     Ok(HandshakeSignatureValid::assertion())
 }
 
-fn no_tls12() -> Error {
-    Error::General("only TLS 1.3 is spoken".to_owned())
+/// What every verifier says alike: TLS 1.3 and nothing older, raw keys and no certificates, one scheme.
+macro_rules! raw_keys_of_tls13 {
+    () => {
+        fn verify_tls12_signature(
+            &self,
+            _: &[u8],
+            _: &CertificateDer<'_>,
+            _: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            Err(Error::General("only TLS 1.3 is spoken".to_owned()))
+        }
+
+        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+            vec![SCHEME]
+        }
+
+        fn requires_raw_public_keys(&self) -> bool {
+            true
+        }
+    };
 }
 
 impl ServerCertVerifier for OneServer {
@@ -89,17 +109,8 @@ impl ServerCertVerifier for OneServer {
         if **end_entity == self.shown && intermediates.is_empty() {
             return Ok(ServerCertVerified::assertion());
         }
-        key::<maimo_core::identity::Auth>(end_entity, intermediates)?;
+        key::<Auth>(end_entity, intermediates)?;
         Err(CertificateError::ApplicationVerificationFailure.into())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Err(no_tls12())
     }
 
     fn verify_tls13_signature(
@@ -112,13 +123,7 @@ impl ServerCertVerifier for OneServer {
         check(&key, SERVER_CONTEXT, message, dss)
     }
 
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        vec![SCHEME]
-    }
-
-    fn requires_raw_public_keys(&self) -> bool {
-        true
-    }
+    raw_keys_of_tls13!();
 }
 
 impl ServerCertVerifier for AnyServer {
@@ -130,17 +135,8 @@ impl ServerCertVerifier for AnyServer {
         _: &[u8],
         _: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        key::<maimo_core::identity::Auth>(end_entity, intermediates)?;
+        key::<Auth>(end_entity, intermediates)?;
         Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Err(no_tls12())
     }
 
     fn verify_tls13_signature(
@@ -156,13 +152,7 @@ impl ServerCertVerifier for AnyServer {
         Err(Error::General("the key is known".to_owned()))
     }
 
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        vec![SCHEME]
-    }
-
-    fn requires_raw_public_keys(&self) -> bool {
-        true
-    }
+    raw_keys_of_tls13!();
 }
 
 impl ClientCertVerifier for AnyClient {
@@ -176,17 +166,8 @@ impl ClientCertVerifier for AnyClient {
         intermediates: &[CertificateDer<'_>],
         _: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        key::<maimo_core::identity::Client>(end_entity, intermediates)?;
+        key::<Client>(end_entity, intermediates)?;
         Ok(ClientCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Err(no_tls12())
     }
 
     fn verify_tls13_signature(
@@ -199,11 +180,5 @@ impl ClientCertVerifier for AnyClient {
         check(&key, CLIENT_CONTEXT, message, dss)
     }
 
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        vec![SCHEME]
-    }
-
-    fn requires_raw_public_keys(&self) -> bool {
-        true
-    }
+    raw_keys_of_tls13!();
 }
