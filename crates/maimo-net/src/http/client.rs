@@ -2,7 +2,6 @@
 
 use core::{
     fmt,
-    future::pending,
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
@@ -283,15 +282,7 @@ async fn drive<S>(
 ) where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let ping_pong = connection.ping_pong();
-    let death = async {
-        match ping_pong {
-            Some(ping_pong) => {
-                keep_alive::until_dead(ping_pong, &state.traffic, CLIENT_SILENCE).await;
-            }
-            None => pending().await,
-        }
-    };
+    let death = keep_alive::until_dead(connection.ping_pong(), &state.traffic, CLIENT_SILENCE);
     tokio::pin!(death);
     let farewell = async {
         open.cancelled().await;

@@ -1,6 +1,9 @@
 //! Signs of life: after a silence a ping, and without an answer the end.
 
-use core::{future::poll_fn, time::Duration};
+use core::{
+    future::{pending, poll_fn},
+    time::Duration,
+};
 
 use h2::{Ping, PingPong};
 use tokio::time::{sleep_until, timeout};
@@ -14,8 +17,11 @@ pub const SERVER_SILENCE: Duration = Duration::from_secs(75);
 /// How long the answer may take, without any other byte: a slow circuit whose buffers are full.
 pub const ANSWER: Duration = Duration::from_secs(45);
 
-/// Returns once the other end is dead.
-pub(crate) async fn until_dead(mut ping_pong: PingPong, traffic: &Traffic, silence: Duration) {
+/// Returns once the other end is dead; never without what pings it.
+pub(crate) async fn until_dead(ping_pong: Option<PingPong>, traffic: &Traffic, silence: Duration) {
+    let Some(mut ping_pong) = ping_pong else {
+        return pending().await;
+    };
     loop {
         let mut heard = traffic.heard();
         sleep_until(heard + silence).await;

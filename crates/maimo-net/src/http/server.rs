@@ -1,7 +1,7 @@
 //! The provider's end of a connection: takes calls in, each handled by a task of its own, until either side has enough.
 
 use core::{
-    future::{Future, pending},
+    future::Future,
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
@@ -157,15 +157,7 @@ where
         Err(_) => return Ended::Silent,
     };
     let mut windows = Windows::new(options.windows.clone(), stream_window, connection_window);
-    let ping_pong = connection.ping_pong();
-    let death = async {
-        match ping_pong {
-            Some(ping_pong) => {
-                keep_alive::until_dead(ping_pong, &options.traffic, SERVER_SILENCE).await;
-            }
-            None => pending().await,
-        }
-    };
+    let death = keep_alive::until_dead(connection.ping_pong(), &options.traffic, SERVER_SILENCE);
     tokio::pin!(death);
 
     let mut calls = JoinSet::new();
