@@ -36,7 +36,6 @@ pub struct Counters {
 #[derive(Debug, Default)]
 pub(crate) struct Counting {
     pub(crate) connections: AtomicU64,
-    pub(crate) connected: AtomicU64,
     pub(crate) handshakes_failed: AtomicU64,
     pub(crate) sent_away: AtomicU64,
     pub(crate) broken: AtomicU64,
@@ -47,12 +46,11 @@ pub(crate) struct Counting {
 }
 
 impl Counting {
-    /// Returns what was counted here; bytes and strangers are counted elsewhere.
+    /// Returns what was counted here; bytes and who is connected are counted elsewhere.
     pub(crate) fn snapshot(&self) -> Counters {
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
         Counters {
             connections: read(&self.connections),
-            connected: read(&self.connected),
             handshakes_failed: read(&self.handshakes_failed),
             sent_away: read(&self.sent_away),
             broken: read(&self.broken),
