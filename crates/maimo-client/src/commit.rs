@@ -85,6 +85,8 @@ pub(crate) struct Change {
     pub(crate) restored: Vec<(Stamp, Record)>,
     /// Segments to be merged, by index; nothing else is changed then.
     pub(crate) merge: Option<Vec<usize>>,
+    /// Whether it holds on the state that it was made for alone: another device's makes it superseded.
+    pub(crate) is_fixed: bool,
 }
 
 /// What a head is to name of the data packs.
@@ -667,7 +669,7 @@ fn not_read() -> ClientError {
     ClientError::Bug("a channel was written to before it was read".to_owned())
 }
 
-fn too_busy() -> ClientError {
+pub(crate) fn too_busy() -> ClientError {
     ClientError::Input {
         message: "other devices were faster, again and again".to_owned(),
         hint: Some("run the command again once they are done"),

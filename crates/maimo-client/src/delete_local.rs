@@ -10,6 +10,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    ops::ControlFlow,
     path::{Path, PathBuf},
 };
 
@@ -28,6 +29,7 @@ use maimo_vault::{
 use crate::{
     browse::{ListRequest, WhichSource, to_path},
     client::PHRASE_VERIFIED,
+    commit::{Change, Outcome, too_busy},
     engine::Engine,
     error::ClientError,
     evict::{Candidate, Deleted, Intent, Intents, delete, put_back},
@@ -41,6 +43,8 @@ use crate::{
 
 /// How many files go through one commit: bounds memory and what a crash makes to be proven again.
 const FILES_AT_ONCE: usize = 16 * 1024;
+/// How often files are held against a newer state after other devices were faster.
+const ATTEMPTS: u32 = 8;
 
 /// Why a file stays.
 const TOO_YOUNG: &str =
@@ -51,13 +55,27 @@ const OVERTAKEN: &str = "not deleted: another machine changed what the store has
 /// Digests worked out when packs were sealed, by channel and pack.
 pub(crate) type Tokens = HashMap<ChannelId, BTreeMap<ObjectRef, Token>>;
 
-/// A file that is to go, and what it takes to give it back.
+/// A file that is to go: kept small, for there may be millions.
 struct Chosen {
     stored: StorePath,
     /// The revision that the store has of it.
     revision: RecordId,
+}
+
+/// What it takes to delete one, and to give it back.
+struct Ready {
+    stored: StorePath,
     candidate: Candidate,
     packs: BTreeSet<PackNumber>,
+}
+
+/// What was proven so far, and what it can be proven with.
+struct Proving {
+    tokens: Tokens,
+    /// Whether all vital packs and the commit of the newest state were.
+    vital: bool,
+    /// Groups of packs, by channel. A pack may hold bytes of files that go through several commits.
+    data: HashMap<(ChannelId, ObjectRef), LiveMap>,
 }
 
 impl Engine {
@@ -96,47 +114,72 @@ impl Engine {
         &mut self,
         paths: &[PathBuf],
         excludes: &[String],
-        mut tokens: Tokens,
+        tokens: Tokens,
         control: &Control,
     ) -> Result<Deleted, ClientError> {
         let mut deleted = Deleted::default();
-        let chosen = self.choose(paths, excludes, &mut deleted, control)?;
-        let mut vital_proven = false;
+        let chosen = self.choose(paths, excludes)?;
+        let mut proving = Proving {
+            tokens,
+            vital: false,
+            data: HashMap::new(),
+        };
         for some in chosen.chunks(FILES_AT_ONCE) {
-            control.check()?;
-            control.tell(Event::Phase(Phase::Proving));
-            if !vital_proven {
-                self.prove_vital(control)?;
-                vital_proven = true;
-            }
-            let lost = self.prove_data(some, &mut tokens, control)?;
-            let (lacking, proven): (Vec<&Chosen>, Vec<&Chosen>) = some
-                .iter()
-                .partition(|file| file.packs.iter().any(|pack| lost.contains(pack)));
-            for file in lacking {
-                deleted.keep(file.candidate.path.clone(), UNPROVEN, control);
-            }
-            let gone = self.delete_proven(&proven, control)?;
-            deleted.files += gone.files;
-            deleted.bytes += gone.bytes;
-            deleted.kept.extend(gone.kept);
+            self.delete_some(some, &mut proving, &mut deleted, control)?;
         }
         Ok(deleted)
     }
 
-    /// Returns the files below `paths` that are there as this machine last saw them, as far as the catalog can tell; takes note of those of which
-    /// it cannot.
-    fn choose(
-        &self,
-        paths: &[PathBuf],
-        excludes: &[String],
-        kept: &mut Deleted,
+    /// Proves files, commits that they are evicted, then deletes them.
+    ///
+    /// The commit stands on the state that they were proven in or not at all. After another machine's, what that has removed or stored anew is
+    /// kept, and what it has packed anew is proven there.
+    fn delete_some(
+        &mut self,
+        chosen: &[Chosen],
+        proving: &mut Proving,
+        deleted: &mut Deleted,
         control: &Control,
-    ) -> Result<Vec<Chosen>, ClientError> {
+    ) -> Result<(), ClientError> {
+        for _ in 0..ATTEMPTS {
+            control.check()?;
+            control.tell(Event::Phase(Phase::Proving));
+            if !proving.vital {
+                self.prove_vital(control)?;
+                proving.vital = true;
+            }
+            let mut kept: Vec<(PathBuf, &str)> = Vec::new();
+            let mut some = self.ready(chosen, &mut kept)?;
+            let lost = self.prove_data(&some, proving, control)?;
+            some.retain(|file| {
+                let is_proven = file.packs.is_disjoint(&lost);
+                if !is_proven {
+                    kept.push((file.candidate.path.clone(), UNPROVEN));
+                }
+                is_proven
+            });
+            if !some.is_empty() && !self.commit_evicted(&some, control)? {
+                proving.vital = false;
+                continue;
+            }
+            for (path, why) in kept {
+                deleted.keep(path, why, control);
+            }
+            let candidates: Vec<Candidate> = some.into_iter().map(|file| file.candidate).collect();
+            let gone = delete(&candidates, random::id(), &mut self.node, control)?;
+            deleted.files += gone.files;
+            deleted.bytes += gone.bytes;
+            deleted.kept.extend(gone.kept);
+            return Ok(());
+        }
+        Err(too_busy())
+    }
+
+    /// Returns the files below `paths` that are in the store and there, as far as the catalog can tell.
+    fn choose(&self, paths: &[PathBuf], excludes: &[String]) -> Result<Vec<Chosen>, ClientError> {
         use std::os::unix::ffi::OsStrExt;
 
         let reader = self.catalog.reader()?;
-        let source = self.node.source();
         let excludes = Excludes::new(excludes)?;
         let patterns = paths
             .iter()
@@ -154,33 +197,61 @@ impl Engine {
         };
         let filter = self.filter(&reader, &request)?;
         let mut chosen = Vec::new();
-        for listed in reader.list(&filter)? {
+        reader.each(&filter, |listed| {
             let revision = listed.revision;
-            let Content::Regular { size, blake3, .. } = &revision.content else {
-                continue;
-            };
-            if listed.presence != Presence::Present || is_left_out(&to_path(&revision.path)) {
-                continue;
+            let is_file = matches!(revision.content, Content::Regular { .. });
+            if is_file
+                && listed.presence == Presence::Present
+                && !is_left_out(&to_path(&revision.path))
+            {
+                chosen.push(Chosen {
+                    stored: revision.path,
+                    revision: revision.stamp.id,
+                });
             }
-            let known = reader.known(source, &revision.path)?;
-            let Some(local) = known.and_then(|known| known.local) else {
-                kept.keep(to_path(&revision.path), TOO_YOUNG, control);
+            Ok::<_, ClientError>(ControlFlow::Continue(()))
+        })?;
+        Ok(chosen)
+    }
+
+    /// Returns those that the store still has as they were chosen, with what it takes to delete them; takes note of the others.
+    fn ready(
+        &self,
+        chosen: &[Chosen],
+        kept: &mut Vec<(PathBuf, &str)>,
+    ) -> Result<Vec<Ready>, ClientError> {
+        let reader = self.catalog.reader()?;
+        let source = self.node.source();
+        let mut ready = Vec::with_capacity(chosen.len());
+        for file in chosen {
+            let path = to_path(&file.stored);
+            let known = reader.known(source, &file.stored)?;
+            let known = known
+                .filter(|known| known.id == file.revision && known.presence == Presence::Present);
+            let revision = reader.revision(file.revision)?;
+            let (Some(known), Some(revision)) = (known, revision) else {
+                kept.push((path, OVERTAKEN));
                 continue;
             };
-            chosen.push(Chosen {
+            let (Some(local), Content::Regular { size, blake3, .. }) =
+                (known.local, &revision.content)
+            else {
+                kept.push((path, TOO_YOUNG));
+                continue;
+            };
+            ready.push(Ready {
                 candidate: Candidate {
-                    path: to_path(&revision.path),
+                    path,
                     size: *size,
                     modified: revision.metadata.modified,
                     blake3: *blake3,
                     local,
                 },
                 packs: reader.packs_of(&revision.content)?,
-                revision: revision.stamp.id,
                 stored: revision.path,
             });
         }
-        Ok(chosen)
+        Ok(ready)
     }
 
     /// Has every channel prove all vital packs and the commit.
@@ -228,8 +299,8 @@ impl Engine {
     /// Has every channel prove all groups that hold the files' bytes. Returns the packs of which one did not.
     fn prove_data(
         &mut self,
-        files: &[Chosen],
-        tokens: &mut Tokens,
+        files: &[Ready],
+        proving: &mut Proving,
         control: &Control,
     ) -> Result<BTreeSet<PackNumber>, ClientError> {
         let channels = self.channels()?;
@@ -262,6 +333,11 @@ impl Engine {
                 });
                 // All that lives of the packs: what of them the files need is among it.
                 match live {
+                    Some((pack, live))
+                        if proving
+                            .data
+                            .get(&(channel.id, pack))
+                            .is_some_and(|proven| proven.contains_all(&live)) => {}
                     Some((pack, live)) => {
                         wanted.insert(pack, live);
                         number_of.insert(pack, *number);
@@ -271,49 +347,35 @@ impl Engine {
                     }
                 }
             }
-            let known = tokens.entry(channel.id).or_default();
+            let known = proving.tokens.entry(channel.id).or_default();
             let Unproven { packs } = prove(&*channel.session, &wanted, known, control)
                 .map_err(|error| failed(channel, error))?;
             lost.extend(packs.keys().filter_map(|pack| number_of.get(pack)));
+            wanted.retain(|pack, _| !packs.contains_key(pack));
+            let proven = wanted.into_iter();
+            proving
+                .data
+                .extend(proven.map(|(pack, live)| ((channel.id, pack), live)));
         }
         Ok(lost)
     }
 
-    /// Commits that the files are evicted, then deletes them.
-    fn delete_proven(
-        &mut self,
-        files: &[&Chosen],
-        control: &Control,
-    ) -> Result<Deleted, ClientError> {
-        if files.is_empty() {
-            return Ok(Deleted::default());
-        }
-        let source = self.node.source();
-        let evicted = |file: &&Chosen| Record::Path {
-            source,
-            path: file.stored.clone(),
-            event: PathEvent::Evicted,
+    /// Commits that the files are evicted; returns whether no other machine was first.
+    fn commit_evicted(&mut self, files: &[Ready], control: &Control) -> Result<bool, ClientError> {
+        let mut change = Change {
+            is_fixed: true,
+            ..Change::default()
         };
-        let records: Vec<Record> = files.iter().map(evicted).collect();
-        self.commit_records(&records, control)?;
-        // The commit may stand on another machine's: what that has removed, or stored anew, was not proven.
-        let reader = self.catalog.reader()?;
-        let mut candidates = Vec::with_capacity(files.len());
-        let mut kept = Deleted::default();
         for file in files {
-            let known = reader.known(source, &file.stored)?;
-            if known.is_some_and(|known| {
-                known.id == file.revision && known.presence == Presence::Evicted
-            }) {
-                candidates.push(file.candidate.clone());
-                continue;
-            }
-            kept.keep(file.candidate.path.clone(), OVERTAKEN, control);
+            let record = Record::Path {
+                source: self.node.source(),
+                path: file.stored.clone(),
+                event: PathEvent::Evicted,
+            };
+            change.records.push((self.node.next_record(), record));
         }
-        drop(reader);
-        let mut deleted = delete(&candidates, random::id(), &mut self.node, control)?;
-        deleted.kept.extend(kept.kept);
-        Ok(deleted)
+        let outcome = self.commit(change, control)?;
+        Ok(matches!(outcome, Outcome::Committed(_)))
     }
 }
 

@@ -8,15 +8,20 @@ use maimo_vault::{
         record::{DROPPED_MAX, PathEvent, Record, TEXT_BYTES_MAX},
         state::Presence,
     },
+    name::RecordId,
     retention::Policy,
 };
 
 use crate::{
     browse::{ListRequest, RunReport, WhichSource, from_path, run_named, run_report, unknown_path},
     client::Client,
+    commit::{Change, Outcome, too_busy},
     error::ClientError,
     progress::Control,
 };
+
+/// How often a pin is held against a newer state after other devices were faster.
+const ATTEMPTS: u32 = 8;
 
 /// What is to be taken out of the store.
 #[derive(Debug, Clone, Default)]
@@ -181,7 +186,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// No such run, or whatever keeps a commit from being made.
+    /// No such run, one that was let go of, or whatever keeps a commit from being made.
     pub fn pin(
         &mut self,
         run: &str,
@@ -189,17 +194,39 @@ impl Client {
         control: &Control,
     ) -> Result<RunReport, ClientError> {
         self.engine.sync(control)?;
-        let found = {
-            let reader = self.engine.known()?;
-            run_named(&reader, run)?
-        };
-        if found.pinned != pinned {
-            let record = Record::Pin {
-                id: found.id,
-                pinned,
-            };
-            self.engine.commit_records(&[record], control)?;
+        for _ in 0..ATTEMPTS {
+            let found = run_named(&self.engine.known()?, run)?;
+            if !found.kept {
+                return Err(ClientError::Input {
+                    message: format!("{run} was let go of: nothing of it would be kept"),
+                    hint: Some("`maimo undelete` brings back what is still in grace"),
+                });
+            }
+            if found.pinned == pinned || self.commit_pin(found.id, pinned, control)? {
+                return self.run_report(run);
+            }
         }
+        Err(too_busy())
+    }
+
+    /// Returns whether it is committed: what another device has let go of meanwhile is not pinned.
+    fn commit_pin(
+        &mut self,
+        id: RecordId,
+        pinned: bool,
+        control: &Control,
+    ) -> Result<bool, ClientError> {
+        let record = Record::Pin { id, pinned };
+        let change = Change {
+            records: vec![(self.engine.node.next_record(), record)],
+            is_fixed: true,
+            ..Change::default()
+        };
+        let outcome = self.engine.commit(change, control)?;
+        Ok(matches!(outcome, Outcome::Committed(_)))
+    }
+
+    fn run_report(&self, run: &str) -> Result<RunReport, ClientError> {
         let reader = self.engine.known()?;
         let sources = reader.sources()?;
         let found = run_named(&reader, run)?;

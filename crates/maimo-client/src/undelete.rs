@@ -23,7 +23,7 @@ use maimo_vault::{
 
 use crate::{
     client::Client,
-    commit::{Change, Naming, Outcome},
+    commit::{Change, Naming, Outcome, too_busy},
     engine::Engine,
     error::ClientError,
     progress::{Control, Event, Phase},
@@ -59,6 +59,8 @@ pub struct UndeleteReport {
 
 /// How many heads back what was let go of is looked for.
 const HEADS_MAX: u64 = 1000;
+/// How often it is planned anew after other devices were faster.
+const ATTEMPTS: u32 = 8;
 
 impl Client {
     /// Brings back what a prune or a removal let go of, as long as the provider holds it in grace, and pins it.
@@ -79,7 +81,20 @@ impl Client {
         request: UndeleteRequest,
         control: &Control,
     ) -> Result<UndeleteReport, ClientError> {
-        self.engine.undelete(request, control)
+        for _ in 0..ATTEMPTS {
+            self.engine.sync(control)?;
+            let before = self.engine.catalog.position()?.sequence;
+            if let Some(report) = self.engine.undelete(request, control)? {
+                return Ok(report);
+            }
+            if self.engine.catalog.position()?.sequence == before {
+                return Err(ClientError::Input {
+                    message: "some of it is no longer held".to_owned(),
+                    hint: Some("name a later time with `--to`"),
+                });
+            }
+        }
+        Err(too_busy())
     }
 }
 
@@ -91,12 +106,12 @@ struct Earlier {
 }
 
 impl Engine {
+    /// Brings back what the state that was just read lacks; nothing where another device was faster, or the provider no longer holds something.
     fn undelete(
         &mut self,
         request: UndeleteRequest,
         control: &Control,
-    ) -> Result<UndeleteReport, ClientError> {
-        self.sync(control)?;
+    ) -> Result<Option<UndeleteReport>, ClientError> {
         control.tell(Event::Phase(Phase::Recovering));
         let first = self.first()?;
         let Some(earlier) = self.earlier(&first, request.to, control)? else {
@@ -141,7 +156,7 @@ impl Engine {
             sequence: base.sequence,
         };
         if request.dry_run || (runs.is_empty() && revisions.is_empty()) {
-            return Ok(report);
+            return Ok(Some(report));
         }
         let naming = self.groups_back(&after, &revisions, &layouts)?;
         let pins = runs.iter().chain(&revisions).map(|id| Record::Pin {
@@ -156,18 +171,17 @@ impl Engine {
             restored: repair.restored,
             layouts: layouts.into_values().collect(),
             naming: Naming::Also(naming),
+            // What another device has written again meanwhile may lack what nobody kept.
+            is_fixed: true,
             ..Change::default()
         };
         match self.commit(change, control)? {
             Outcome::Committed(committed) => {
                 report.bytes_sent = committed.sent;
                 report.sequence = committed.sequence;
-                Ok(report)
+                Ok(Some(report))
             }
-            Outcome::Superseded => Err(ClientError::Input {
-                message: "some of it is no longer held, or another device was faster".to_owned(),
-                hint: Some("try again, or name a later time with `--to`"),
-            }),
+            Outcome::Superseded => Ok(None),
         }
     }
 

@@ -102,7 +102,7 @@ impl Engine {
 /// Returns whether a change may be made again at all on another state. What lets go, or rewrites the journal, was worked out from the state
 /// before.
 pub(super) const fn stands(change: &Change) -> bool {
-    matches!(change.naming, Naming::Also(_)) && change.merge.is_none()
+    matches!(change.naming, Naming::Also(_)) && change.merge.is_none() && !change.is_fixed
 }
 
 /// Returns the chunks that a change took by dedup: those that its records name and that it did not bring.
