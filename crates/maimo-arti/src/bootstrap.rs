@@ -41,6 +41,7 @@ pub(crate) struct Shared {
     client: Mutex<Option<Arc<Client>>>,
     pub(crate) status: watch::Sender<TorStatus>,
     pub(crate) dial_deadline: Duration,
+    pub(crate) waits: Waits,
     /// How many onion services were launched: arti wants a name for each.
     pub(crate) services: AtomicU64,
     _lock: File,
@@ -142,6 +143,7 @@ impl ArtiTor {
             client: Mutex::new(Some(client)),
             status,
             dial_deadline: settings.dial_deadline,
+            waits: Waits::DIAL.within(settings.dial_deadline),
             services: AtomicU64::new(0),
             _lock: lock,
         });
@@ -185,6 +187,38 @@ impl fmt::Debug for ArtiTor {
     }
 }
 
+/// How long a dial waits for Tor to connect. All of it is shorter than the minute for which callers try to reach a provider: this knows
+/// what is wrong, and they do not.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Waits {
+    /// While nothing moves.
+    still: Duration,
+    /// In all.
+    whole: Duration,
+}
+
+impl Waits {
+    pub(crate) const DIAL: Self = Self {
+        still: Duration::from_secs(20),
+        whole: Duration::from_secs(50),
+    };
+
+    /// Returns them, as far as they are no longer than this.
+    fn within(self, deadline: Duration) -> Self {
+        Self {
+            still: self.still.min(deadline),
+            whole: self.whole.min(deadline),
+        }
+    }
+}
+
+impl TorStatus {
+    /// Returns whether a consensus is being fetched: a slow line takes long for it, and nothing moves meanwhile.
+    const fn is_fetching(self) -> bool {
+        self.percent > 0 && self.percent < 50
+    }
+}
+
 impl Shared {
     /// Returns arti's client.
     pub(crate) fn client(&self) -> Result<Arc<Client>, TorError> {
@@ -204,6 +238,31 @@ impl Shared {
             });
         }
         self.client()
+    }
+
+    /// Returns arti's client once circuits can be built; an error as soon as that seems not to come about.
+    pub(crate) async fn connected_soon(&self, waits: Waits) -> Result<Arc<Client>, TorError> {
+        let started = time::Instant::now();
+        loop {
+            let before = self.status.borrow().percent;
+            let left = waits.whole.saturating_sub(started.elapsed());
+            match self.connected(left.min(waits.still)).await {
+                Err(TorError::NotConnected { blocked, .. }) => {
+                    let status = *self.status.borrow();
+                    let is_stuck = status.percent == before && !status.is_fetching();
+                    if is_stuck || started.elapsed() >= waits.whole {
+                        return Err(TorError::NotConnected {
+                            seconds: started.elapsed().as_secs(),
+                            // Arti itself does not judge before a minute is over.
+                            blocked: blocked.or_else(|| {
+                                (status.percent == 0).then_some(Blocked::Relays.as_str())
+                            }),
+                        });
+                    }
+                }
+                settled => return settled,
+            }
+        }
     }
 
     /// Waits until the network calls this software obsolete.

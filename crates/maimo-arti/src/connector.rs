@@ -23,7 +23,7 @@ impl Transport for ArtiTor {
             }
             let deadline = self.shared.dial_deadline;
             let until = time::Instant::now() + deadline;
-            let client = self.shared.connected(deadline).await?;
+            let client = self.shared.connected_soon(self.shared.waits).await?;
             let mut preferences = arti_client::StreamPrefs::new();
             preferences
                 .set_isolation(Circuit(isolation))

@@ -25,7 +25,7 @@ pub struct ArtiSettings {
     /// Whether an onion service will run here. Circuits then go through three layers of guards instead of two: a service can be made to
     /// build circuits at an attacker's will, who watches where they pass.
     pub serves: bool,
-    /// How long a dial may take, the wait for the connection to Tor included.
+    /// How long a dial may take, the wait for the connection to Tor included; that one ends sooner if Tor comes no nearer.
     pub dial_deadline: Duration,
     /// A network other than the public one, for tests and demonstrations.
     pub network: Option<PrivateNetwork>,

@@ -112,9 +112,9 @@ impl Connector for NetworkConnector {
             Ok(way) => way,
             Err(error) => return failed(error),
         };
-        let patience = self.shared.circuits.control_patience;
+        let settings = self.shared.circuits;
         spawned(&self.runtime, async move {
-            persist(patience, || way.identify()).await
+            persist(&settings, || way.identify()).await
         })
     }
 
@@ -152,12 +152,12 @@ impl Connector for NetworkConnector {
             Err(error) => return failed(error),
         };
         let dial = way.to(offer.provider, ClientTls::new(client));
-        let patience = self.shared.circuits.control_patience;
+        let settings = self.shared.circuits;
         // Once more, for a task that outlives the borrow; it is wiped like the first.
         let token = InvitationToken::from_bytes(invitation.token().as_bytes());
         Box::pin(async move {
             let welcome = spawned(&self.runtime, async move {
-                persist(patience, || dial.redeem(&token)).await
+                persist(&settings, || dial.redeem(&token)).await
             })
             .await?;
             check_welcome(invitation, &welcome)?;
@@ -194,17 +194,27 @@ fn failed<T: Send + 'static>(error: ServiceError) -> Reply<'static, T> {
 }
 
 /// Tries again, with pauses, what fails for reasons that may pass.
-async fn persist<T, F>(patience: Duration, attempt: impl Fn() -> F) -> Result<T, ServiceError>
+async fn persist<T, F>(
+    settings: &circuits::Settings,
+    attempt: impl Fn() -> F,
+) -> Result<T, ServiceError>
 where
     F: Future<Output = Result<T, ServiceError>>,
 {
-    let end = Instant::now() + patience;
+    let patience = settings.control_patience;
+    let started = Instant::now();
+    let end = started + patience;
     // Pauses that are alike do no harm worth failing for.
     let seed = getrandom::u64().unwrap_or(0);
     let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(15), seed);
     let mut trouble = None;
     loop {
         let error = match tokio::time::timeout_at(end, attempt()).await {
+            Ok(Err(error @ ServiceError::TorUnavailable { .. }))
+                if started.elapsed() >= settings.tor_patience =>
+            {
+                return Err(error);
+            }
             Ok(Err(error)) if error.retry() != Retry::Never => error,
             Ok(answer) => return answer,
             Err(_) => {

@@ -229,6 +229,8 @@ pub enum ServiceError {
     TorUnavailable {
         /// Why.
         detail: String,
+        /// What to do about it.
+        hint: &'static str,
     },
     /// The head does not move.
     #[error(transparent)]
@@ -345,9 +347,7 @@ impl Classify for ServiceError {
                 Some("ask the provider, on another way, whether the address is still theirs")
             }
             Self::NotAllowed { .. } => Some("see `maimo config show` for the transport in use"),
-            Self::TorUnavailable { .. } => {
-                Some("see `maimo status` for the state of Tor, then try again")
-            }
+            Self::TorUnavailable { hint, .. } => Some(hint),
             Self::NotHeld { .. } | Self::Damaged { .. } => {
                 Some("run `maimo verify` to see what is lost")
             }

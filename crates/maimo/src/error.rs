@@ -272,7 +272,9 @@ impl From<DumpError> for CommandError {
             error => {
                 let exit = match error.kind() {
                     ErrorKind::ProviderMisbehaved => Exit::AuditFailed,
-                    ErrorKind::Network | ErrorKind::ProviderRefused => Exit::Provider,
+                    ErrorKind::Network | ErrorKind::TorUnavailable | ErrorKind::ProviderRefused => {
+                        Exit::Provider
+                    }
                     _ => Exit::Failed,
                 };
                 Self::classified(exit, &error)

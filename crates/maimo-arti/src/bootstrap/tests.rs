@@ -118,3 +118,52 @@ async fn folders_are_made_for_their_owner_alone() {
         assert_eq!(mode & 0o777, 0o700, "{name}");
     }
 }
+
+/// A Tor as far as dials wait for it; once connected it counts as obsolete, for there is no client.
+fn waited_for(percent: u8) -> Shared {
+    let status = TorStatus {
+        percent,
+        ..TorStatus::default()
+    };
+    Shared {
+        client: Mutex::new(None),
+        status: watch::Sender::new(status),
+        dial_deadline: Duration::from_mins(2),
+        waits: Waits::DIAL,
+        services: AtomicU64::new(0),
+        _lock: tempfile::tempfile().unwrap(),
+    }
+}
+
+async fn not_connected(tor: &Shared) -> (u64, Option<&'static str>) {
+    match tor.connected_soon(Waits::DIAL).await.map(drop) {
+        Err(TorError::NotConnected { seconds, blocked }) => (seconds, blocked),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dial_ends_when_tor_comes_no_nearer_and_says_why() {
+    let relays = Some("tor's relays cannot be reached");
+    assert_eq!(not_connected(&waited_for(0)).await, (20, relays));
+    // A directory from before, and no network.
+    assert_eq!(not_connected(&waited_for(85)).await, (20, None));
+    // A consensus comes in one piece, over a slow line maybe.
+    assert_eq!(not_connected(&waited_for(15)).await, (50, None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dial_waits_for_a_tor_that_comes_nearer() {
+    let tor = waited_for(0);
+    let nearer = async {
+        for percent in [60, 80, 100] {
+            time::sleep(Duration::from_secs(15)).await;
+            tor.status.send_modify(|status| {
+                status.percent = percent;
+                status.is_ready = percent == 100;
+            });
+        }
+    };
+    let (waited, ()) = tokio::join!(tor.connected_soon(Waits::DIAL), nearer);
+    assert_eq!(waited.err(), Some(TorError::Obsolete));
+}

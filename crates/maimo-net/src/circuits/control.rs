@@ -131,11 +131,12 @@ impl Control {
 
     /// Returns the circuit, opened anew where there is none, with pauses between tries for as long as [`Settings::control_patience`].
     async fn circuit(&self) -> Result<Arc<dyn Circuit>, ServiceError> {
-        let end = Instant::now() + self.settings.control_patience;
+        let started = Instant::now();
+        let end = started + self.settings.control_patience;
         let offline = || ServiceError::Offline {
             detail: "no answer".to_owned(),
         };
-        let mut trouble = None;
+        let mut trouble: Option<ServiceError> = None;
         while Instant::now() < end {
             if let Some(circuit) = self.current() {
                 return Ok(circuit);
@@ -149,6 +150,9 @@ impl Control {
             let now = Instant::now();
             if let Some(until) = tries.not_before.filter(|until| *until > now) {
                 trouble.clone_from(&tries.trouble);
+                if let Some(no_tor) = self.no_tor(&tries, started) {
+                    return Err(no_tor);
+                }
                 // Not while holding the lock: who has less time left than this pause has to learn it.
                 drop(tries);
                 sleep_until(until.min(end)).await;
@@ -157,7 +161,8 @@ impl Control {
             // All of the time that is left, and no more: a provider that takes the connection and then says nothing is away, too.
             let left = end.duration_since(now).min(self.settings.open_timeout);
             let opened = timeout(left, self.dial.open(Purpose::Control)).await;
-            match opened.unwrap_or_else(|_| Err(offline())) {
+            // A try cut short here says nothing, but the one before it may have.
+            match opened.unwrap_or_else(|_| Err(trouble.take().unwrap_or_else(offline))) {
                 Ok(circuit) => {
                     tries.backoff.reset();
                     tries.not_before = None;
@@ -175,10 +180,22 @@ impl Control {
                     tries.not_before = pause.map(|pause| Instant::now() + pause);
                     tries.trouble = Some(error.clone());
                     trouble = Some(error);
+                    if let Some(no_tor) = self.no_tor(&tries, started) {
+                        return Err(no_tor);
+                    }
                 }
             }
         }
         Err(trouble.unwrap_or_else(offline))
+    }
+
+    /// Returns the error of a Tor that is not there and was not before, once that was tried for long enough.
+    fn no_tor(&self, tries: &Tries, started: Instant) -> Option<ServiceError> {
+        let is_over = tries.opened == 0 && started.elapsed() >= self.settings.tor_patience;
+        tries
+            .trouble
+            .clone()
+            .filter(|trouble| is_over && matches!(trouble, ServiceError::TorUnavailable { .. }))
     }
 
     fn current(&self) -> Option<Arc<dyn Circuit>> {

@@ -13,6 +13,9 @@ pub struct Settings {
     pub bulk_patience: Duration,
     /// After how long of trying to reach the provider any other call does.
     pub control_patience: Duration,
+    /// After how long a call ends that finds no Tor on this machine, where there was none before either: a Tor that comes up late is
+    /// waited for by its transport. One that did work is given the other patience to come back.
+    pub tor_patience: Duration,
     /// After how long without a byte a bulk circuit that has work is given up.
     pub stall: Duration,
     /// How long a bulk circuit without work stays open.
@@ -40,6 +43,7 @@ impl Default for Settings {
             open_timeout: Duration::from_secs(90),
             bulk_patience: Duration::from_mins(2),
             control_patience: Duration::from_mins(1),
+            tor_patience: Duration::from_secs(15),
             stall: Duration::from_secs(30),
             bulk_idle: Duration::from_mins(1),
             control_idle: Duration::from_mins(5),

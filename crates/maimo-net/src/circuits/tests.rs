@@ -335,6 +335,61 @@ async fn a_provider_that_comes_back_is_found_without_a_new_call() {
     all_held(outcomes).await;
 }
 
+fn no_tor() -> ServiceError {
+    ServiceError::TorUnavailable {
+        detail: "not connected".to_owned(),
+        hint: "connect",
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_there_is_no_tor_every_call_says_so_sooner_than_where_nobody_answers() {
+    let bench = bench(Plan {
+        opening: Duration::from_secs(20),
+        ..Plan::default()
+    });
+    bench.world.go_away(Some(no_tor()));
+    let start = Instant::now();
+    let mut calls = JoinSet::new();
+    for sequence in 0..10 {
+        let pool = Arc::clone(&bench.pool);
+        calls.spawn(async move { pool.prove(sequence).await });
+    }
+    for outcome in calls.join_all().await {
+        assert_eq!(outcome.unwrap_err(), no_tor());
+    }
+    assert!(
+        start.elapsed() < Duration::from_secs(25),
+        "{:?}",
+        start.elapsed()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tor_that_did_work_is_given_time_to_come_back() {
+    let bench = bench(Plan::default());
+    bench.pool.prove(1).await.unwrap();
+    bench.world.go_away(Some(no_tor()));
+    bench.world.control()[0].set(State::Dead);
+    let pool = Arc::clone(&bench.pool);
+    let call = tokio::spawn(async move { pool.prove(2).await });
+    sleep(Duration::from_secs(40)).await;
+    bench.world.go_away(None);
+    call.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_try_that_is_cut_short_does_not_hide_why_the_one_before_failed() {
+    let bench = bench(Plan {
+        opening: Duration::from_secs(40),
+        ..Plan::default()
+    });
+    bench.world.go_away(Some(offline()));
+    let start = Instant::now();
+    assert_eq!(bench.pool.prove(1).await.unwrap_err(), offline());
+    assert!(start.elapsed() >= Duration::from_secs(59));
+}
+
 #[tokio::test(start_paused = true)]
 async fn circuits_that_open_and_carry_nothing_end_every_call_in_bounded_time() {
     for state in [State::Frozen, State::Dead] {

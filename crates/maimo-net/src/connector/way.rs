@@ -272,7 +272,7 @@ impl From<TransportError> for ServiceError {
         let detail = error.to_string();
         match error {
             TransportError::OtherNetwork { .. } => Self::NotAllowed { detail },
-            TransportError::Tor { detail, .. } => Self::TorUnavailable { detail },
+            TransportError::Tor { detail, hint } => Self::TorUnavailable { detail, hint },
             TransportError::Unreachable { detail } => Self::Offline { detail },
             TransportError::Timeout { .. } | TransportError::CannotListen { .. } => {
                 Self::Offline { detail }

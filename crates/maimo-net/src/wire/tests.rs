@@ -408,7 +408,10 @@ fn a_provider_cannot_say_what_only_the_client_can_find() {
     for error in [
         ServiceError::OtherProvider,
         ServiceError::NotAllowed { detail: detail() },
-        ServiceError::TorUnavailable { detail: detail() },
+        ServiceError::TorUnavailable {
+            detail: detail(),
+            hint: "",
+        },
         ServiceError::Offline { detail: detail() },
     ] {
         let told = ServiceError::parse(&error.encode()).unwrap();

@@ -7,7 +7,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use maimo_core::{
     address::{Address, Addresses, Network as Kind},
-    error::Retry,
+    error::{Classify as _, Retry},
 };
 use maimo_net::{
     backoff::Backoff,
@@ -153,7 +153,7 @@ impl Onion {
                     }
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "no onion service yet; trying again");
+                    tracing::warn!(%error, hint = error.hint(), "no onion service yet; trying again");
                     manager::status("waiting for Tor");
                 }
             }

@@ -178,9 +178,8 @@ async fn embedded(settings: &Settings, role: Role, link: Link) -> Result<Tor, Se
     let _ = (&settings.bridges, &settings.private, role.folder(), link);
     let _ = (&settings.tor_state, &settings.tor_cache);
     Err(ServiceError::TorUnavailable {
-        detail:
-            "this build has none: install with `--features tor`, or set transport = \"system-tor\""
-                .to_owned(),
+        detail: "this build has none".to_owned(),
+        hint: "install with `--features tor`, or set transport = \"system-tor\"",
     })
 }
 
@@ -193,6 +192,7 @@ fn private(file: &Path) -> Result<maimo_arti::PrivateNetwork, ServiceError> {
     let authorities = authorities.map_err(|error: maimo_arti::ParseAuthorityError| {
         ServiceError::TorUnavailable {
             detail: format!("{}: {error}", file.display()),
+            hint: HINT_FILE,
         }
     })?;
     Ok(maimo_arti::PrivateNetwork {
@@ -201,16 +201,20 @@ fn private(file: &Path) -> Result<maimo_arti::PrivateNetwork, ServiceError> {
     })
 }
 
+/// What to do about a file that the configuration names.
+const HINT_FILE: &str = "see `maimo config show` for the files that it names";
+
 fn read(file: &Path) -> Result<String, ServiceError> {
     fs::read_to_string(file).map_err(|error| ServiceError::TorUnavailable {
         detail: format!("cannot read {}: {error}", file.display()),
+        hint: HINT_FILE,
     })
 }
 
 /// Says why there is no Tor, and what to do about it.
 fn unavailable(error: &(impl maimo_core::error::Classify + std::fmt::Display)) -> ServiceError {
-    let hint = error.hint().map(|hint| format!("; {hint}"));
     ServiceError::TorUnavailable {
-        detail: format!("{error}{}", hint.unwrap_or_default()),
+        detail: error.to_string(),
+        hint: error.hint().unwrap_or("try again"),
     }
 }

@@ -62,6 +62,39 @@ fn a_node_told_to_use_tcp_refuses_onion_addresses() {
     assert_eq!(error["kind"], "config", "{error}");
 }
 
+/// The provider may be well: what is to be looked at is here.
+#[cfg(feature = "tor")]
+#[test]
+fn a_node_whose_tor_cannot_connect_blames_no_provider() {
+    let machine = Machine::new();
+    // Nobody answers on port 1.
+    let authority = format!(
+        "{} {} 127.0.0.1:1 {}\n",
+        "11".repeat(20),
+        "A".repeat(43),
+        "22".repeat(20)
+    );
+    let file = machine.write("authorities", authority);
+    machine.write(
+        "home/config.toml",
+        format!(
+            "transport = \"tor\"\ntor-network-file = \"{}\"\n",
+            file.display()
+        ),
+    );
+    machine.done(&["init", "--source", "laptop"]);
+    let onion = "pg6mmjiyjmcrsslvykfwnntlaru7p5svn6y2ymmju6nubxndf4pscryd.onion:80";
+    let error = machine.error(21, &["recover", onion]);
+    assert_eq!(error["kind"], "tor_unavailable", "{error}");
+    let says = |part: &str, words: &str| {
+        let text = error[part].as_str().unwrap();
+        assert!(text.contains(words), "{error}");
+    };
+    says("message", "not connected to tor");
+    says("message", "relays cannot be reached");
+    says("hint", "internet connection");
+}
+
 #[test]
 fn a_node_without_a_volume_says_what_to_do() {
     let error = Machine::new().error(10, &["start"]);
