@@ -3,7 +3,7 @@
 //! Written out here and not `tokio-socks`, which offers to go without credentials too: a tor that prefers that (`PreferSOCKSNoAuth`) would put streams
 //! of all isolations on one circuit, and nobody would know. It also cannot tell tor's own answers about onion services from nonsense.
 
-use core::{net::SocketAddr, time::Duration};
+use core::{net::SocketAddr, pin::pin, time::Duration};
 use std::io;
 
 use data_encoding::HEXLOWER;
@@ -11,6 +11,7 @@ use maimo_core::address::{Address, Network};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+    select,
     time::timeout,
 };
 
@@ -20,6 +21,10 @@ use crate::transport::{BoxedStream, Isolation, Pending, Transport, TransportErro
 /// How long a dial takes at most: as long as tor itself tries.
 pub const DIAL_TIMEOUT: Duration = Duration::from_mins(2);
 
+/// After how long a dial is made a second time, on other circuits, beside the first: most are answered in a few seconds, and tor itself waits for
+/// its two minutes where the circuit to a service is lost halfway. The first goes on, for all of Tor may be slow.
+const SECOND_AFTER: Duration = Duration::from_secs(15);
+
 /// Not a name that begins as those do which tor itself reads for more than isolation.
 const USERNAME: &str = "maimo";
 
@@ -28,6 +33,7 @@ const USERNAME: &str = "maimo";
 pub struct SystemTor {
     socks: SocketAddr,
     timeout: Duration,
+    second_after: Duration,
 }
 
 impl SystemTor {
@@ -38,7 +44,11 @@ impl SystemTor {
 
     /// Makes a transport whose dials end after `timeout`.
     pub const fn with_timeout(socks: SocketAddr, timeout: Duration) -> Self {
-        Self { socks, timeout }
+        Self {
+            socks,
+            timeout,
+            second_after: SECOND_AFTER,
+        }
     }
 
     async fn connect(
@@ -49,7 +59,7 @@ impl SystemTor {
         if address.network() != Network::Onion {
             return Err(TransportError::OtherNetwork { transport: "tor" });
         }
-        let dial = self.connect_onion(address, isolation);
+        let dial = self.connect_twice(address, isolation);
         timeout(self.timeout, dial).await.unwrap_or_else(|_| {
             Err(TransportError::Timeout {
                 seconds: self.timeout.as_secs(),
@@ -57,10 +67,34 @@ impl SystemTor {
         })
     }
 
+    /// Connects; where that takes long, by two tries, the first of which to succeed counts.
+    async fn connect_twice(
+        &self,
+        address: &Address,
+        isolation: Isolation,
+    ) -> Result<BoxedStream, TransportError> {
+        let mut first = pin!(self.connect_onion(address, isolation, Try::First));
+        if let Ok(ended) = timeout(self.second_after, &mut first).await {
+            return ended;
+        }
+        let mut second = pin!(self.connect_onion(address, isolation, Try::Second));
+        select! {
+            ended = &mut first => match ended {
+                Ok(stream) => Ok(stream),
+                Err(_) => second.await,
+            },
+            ended = &mut second => match ended {
+                Ok(stream) => Ok(stream),
+                Err(_) => first.await,
+            },
+        }
+    }
+
     async fn connect_onion(
         &self,
         address: &Address,
         isolation: Isolation,
+        which: Try,
     ) -> Result<BoxedStream, TransportError> {
         let no_socks = |detail: String| TransportError::Tor {
             detail,
@@ -74,12 +108,30 @@ impl SystemTor {
         })?;
         // Requests are small and wait for answers: a delay to fill a segment would be paid on each.
         let _ = socket.set_nodelay(true);
-        match ask(&mut socket, address, isolation).await {
+        match ask(&mut socket, address, isolation, which).await {
             Ok(()) => Ok(Box::new(socket)),
             Err(Refusal::Tor(detail)) => Err(TransportError::Unreachable {
                 detail: detail.to_owned(),
             }),
             Err(Refusal::NoTor(detail)) => Err(no_socks(detail.to_owned())),
+        }
+    }
+}
+
+/// Which of the two tries of a dial: they share no circuit.
+#[derive(Clone, Copy)]
+enum Try {
+    First,
+    Second,
+}
+
+impl Try {
+    /// Returns the password that keeps its streams apart from all others but those of the same try and isolation.
+    fn password(self, isolation: Isolation) -> String {
+        let isolation = HEXLOWER.encode(&isolation.0);
+        match self {
+            Self::First => isolation,
+            Self::Second => isolation + "+",
         }
     }
 }
@@ -112,6 +164,7 @@ async fn ask(
     socket: &mut TcpStream,
     address: &Address,
     isolation: Isolation,
+    which: Try,
 ) -> Result<(), Refusal> {
     socket
         .write_all(&[SOCKS_VERSION, 1, METHOD_PASSWORD])
@@ -132,7 +185,7 @@ async fn ask(
 
     let mut credentials = vec![PASSWORD_VERSION];
     put_text(&mut credentials, USERNAME);
-    put_text(&mut credentials, &HEXLOWER.encode(&isolation.0));
+    put_text(&mut credentials, &which.password(isolation));
     socket.write_all(&credentials).await?;
     if read(socket).await? != [PASSWORD_VERSION, 0] {
         return Err(Refusal::NoTor("its SOCKS port refuses our credentials"));
@@ -269,6 +322,45 @@ mod tests {
         far.write_all(b"x").await.unwrap();
         let mut byte = [0];
         dialled.unwrap().read_exact(&mut byte).await.unwrap();
+    }
+
+    /// Takes a dial's greeting and returns the password it comes with, and the stream, before the answer.
+    async fn asked(listener: &TcpListener) -> (Vec<u8>, TcpStream) {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.read_exact(&mut [0; 3]).await.unwrap();
+        stream.write_all(&[5, 2]).await.unwrap();
+        stream.read_exact(&mut [0; 2 + 5]).await.unwrap();
+        let mut password = vec![0; usize::from(stream.read_u8().await.unwrap())];
+        stream.read_exact(&mut password).await.unwrap();
+        stream.write_all(&[1, 0]).await.unwrap();
+        (password, stream)
+    }
+
+    #[tokio::test]
+    async fn a_dial_that_takes_long_is_made_again_on_another_circuit_and_the_first_answer_counts() {
+        for (answers, reached) in [
+            ([None, Some(0)], 1),
+            ([Some(0), None], 0),
+            ([Some(1), Some(0)], 1),
+        ] {
+            let (listener, mut tor) = listener().await;
+            tor.second_after = Duration::from_millis(1);
+            let address = onion();
+            let far = async {
+                let (first, second) = (asked(&listener).await, asked(&listener).await);
+                assert_ne!(first.0, second.0);
+                let mut streams = [first.1, second.1];
+                for (stream, code) in streams.iter_mut().zip(answers) {
+                    if let Some(code) = code {
+                        stream.write_all(&answer(code)).await.unwrap();
+                    }
+                }
+                streams[reached].write_all(&[77]).await.unwrap();
+                streams
+            };
+            let (dialled, _far) = tokio::join!(tor.dial(&address, ISOLATION), far);
+            assert_eq!(dialled.unwrap().read_u8().await.unwrap(), 77);
+        }
     }
 
     #[tokio::test]
