@@ -72,6 +72,8 @@ struct State {
     wanted: AtomicU64,
     want: Notify,
     active: Notify,
+    /// An answer was not as it must be.
+    bad: Notify,
     ended: watch::Sender<Option<CallError>>,
 }
 
@@ -110,6 +112,7 @@ impl ClientConnection {
             wanted: AtomicU64::new(0),
             want: Notify::new(),
             active: Notify::new(),
+            bad: Notify::new(),
             ended: watch::Sender::new(None),
         });
         let open = CancellationToken::new();
@@ -222,11 +225,25 @@ impl State {
     /// Says why a call failed: if the connection ended, for the reason that it ended for.
     fn lost(&self, error: &h2::Error) -> CallError {
         let ended = self.ended.borrow().clone();
-        ended.unwrap_or_else(|| CallError::of(error))
+        ended.unwrap_or_else(|| self.end(CallError::of(error)))
     }
 
+    /// Ends the connection if the provider breaks the rules: what else it sent would be read only to be thrown away, without end.
+    fn end(&self, error: CallError) -> CallError {
+        if matches!(error, CallError::Misbehaved(_)) {
+            self.ended.send_if_modified(|ended| {
+                let is_first = ended.is_none();
+                ended.get_or_insert_with(|| error.clone());
+                is_first
+            });
+            self.bad.notify_one();
+        }
+        error
+    }
+
+    /// Says what is wrong with an answer.
     fn bad(&self, error: &BodyError) -> CallError {
-        let misbehaved = |detail: &str| CallError::Misbehaved(detail.to_owned());
+        let misbehaved = |detail: &str| self.end(CallError::Misbehaved(detail.to_owned()));
         match error {
             BodyError::Unannounced => misbehaved("an answer does not say how long it is"),
             BodyError::TooLong => misbehaved("an answer is longer than it may be"),
@@ -305,6 +322,7 @@ async fn drive<S>(
             },
             () = &mut death => break CallError::Lost("the provider gives no sign of life".to_owned()),
             () = &mut farewell => break closed(),
+            () = state.bad.notified() => break closed(),
             () = sleep_until((active + SHRINK_AFTER).max(state.traffic.heard() + SHRINK_AFTER)), if is_grown => {
                 // Bytes may have come in since the timer was set.
                 if state.traffic.heard() + SHRINK_AFTER <= Instant::now() {
@@ -314,7 +332,11 @@ async fn drive<S>(
             }
         }
     };
-    state.ended.send_replace(Some(end));
+    state.ended.send_if_modified(|ended| {
+        let is_first = ended.is_none();
+        ended.get_or_insert(end);
+        is_first
+    });
     // What still waits for an answer fails once the connection is dropped.
     drop(connection);
 }

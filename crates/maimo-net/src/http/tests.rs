@@ -1,5 +1,7 @@
 //! The two ends over a stream in memory, and each end against one that means it harm.
 
+mod endless;
+
 use core::{
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
     time::Duration,

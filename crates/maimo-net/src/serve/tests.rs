@@ -3,6 +3,7 @@
 
 mod document;
 mod fake;
+mod hostile;
 mod limits;
 mod strangers;
 mod tcp;
