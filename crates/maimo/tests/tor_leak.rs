@@ -1,4 +1,5 @@
-//! A client that uses Tor speaks with Tor's relays and with nothing else: what leaves its machine is captured and read.
+//! Whoever uses Tor speaks with Tor's relays and with nothing else, a client with either Tor and a provider: what leaves its machine is captured and
+//! read.
 #![cfg(all(feature = "tor", target_os = "linux"))]
 #![allow(
     clippy::unwrap_used,
@@ -20,6 +21,7 @@ mod wire;
 
 use std::{
     collections::BTreeSet,
+    io::{BufRead, BufReader},
     net::{IpAddr, SocketAddr},
     process::Stdio,
 };
@@ -28,9 +30,9 @@ use maimo_testnet::Network;
 
 use crate::{
     node::{Node, until},
-    scene::{By, Files, join, serving},
+    scene::{By, Files, join, meet, serving},
     support::{Ended, Machine},
-    wire::{FarMachine, NEAR, Packet},
+    wire::{FarMachine, Killed, NEAR, PROXY, Packet},
 };
 
 /// A client at the far end of the wire.
@@ -51,13 +53,13 @@ impl Far<'_> {
     }
 
     /// Runs all that speaks with a provider, and makes sure that it did.
-    fn main_job(&self, node: &Node) {
+    fn main_job(&self, node: &Node, label: &str) {
         let made = self.run(&["--json", "init", "--source", "laptop"]);
         let phrase = made.objects();
         let phrase = phrase.iter().find_map(|object| object["phrase"].as_str());
         self.client.write("phrase", phrase.unwrap());
         self.done(&["verify-phrase", "--phrase-file", "phrase"]);
-        self.done(&["channel", "open", &node.invite("bob"), "--name", "far"]);
+        self.done(&["channel", "open", &node.invite(label), "--name", "far"]);
         let files = Files::mixed(2);
         files.write(&self.client, "mine");
         let mine = self.client.text("mine");
@@ -72,9 +74,21 @@ impl Far<'_> {
     }
 }
 
+/// Starts a node at the far end of the wire, and waits until it serves.
+fn start(wire: &FarMachine, node: &Node) -> Killed {
+    let command = node.machine.command(&["--json", "start"]);
+    let mut process = wire.there(&command).stdout(Stdio::piped()).spawn().unwrap();
+    let mut out = BufReader::new(process.stdout.take().unwrap());
+    let process = Killed(process);
+    let mut line = String::new();
+    out.read_line(&mut line).unwrap();
+    assert!(line.contains(".onion:"), "{line}");
+    process
+}
+
 #[test]
-fn a_client_that_uses_tor_sends_packets_to_relays_and_to_nothing_else() {
-    if !wire::inside("a_client_that_uses_tor_sends_packets_to_relays_and_to_nothing_else") {
+fn who_uses_tor_sends_packets_to_relays_and_to_nothing_else() {
+    if !wire::inside("who_uses_tor_sends_packets_to_relays_and_to_nothing_else") {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
@@ -95,7 +109,7 @@ fn a_client_that_uses_tor_sends_packets_to_relays_and_to_nothing_else() {
         client: Machine::new(),
     };
     join(&network, By::Program, &far.client);
-    far.main_job(&behind_tor);
+    far.main_job(&behind_tor, "bob");
     // What Tor does not reach is not reached.
     let (invited, at) = (open.invite("eve"), open.at.to_string());
     for elsewhere in [
@@ -107,7 +121,38 @@ fn a_client_that_uses_tor_sends_packets_to_relays_and_to_nothing_else() {
         let why = refused["message"].as_str().unwrap();
         assert!(why.contains("not told to use tcp"), "{refused}");
     }
+    let in_program = wire.sent().len();
+
+    // With a tor beside the client.
+    let beside = wire.tor(&folder.path().join("tor"), &network.client_torrc());
+    let far = Far {
+        wire: &wire,
+        client: Machine::new(),
+    };
+    far.client.write(
+        "home/config.toml",
+        format!("transport = \"system-tor\"\nsocks = \"{PROXY}\"\nsingle-copy = true\n"),
+    );
+    far.main_job(&behind_tor, "carol");
+    drop(beside);
+    let with_one_beside = wire.sent().len();
+
+    // And the provider.
+    let hidden = Node::new();
+    join(&network, By::Program, &hidden.machine);
+    let running = start(&wire, &hidden);
+    let near = Machine::new();
+    join(&network, By::Program, &near);
+    meet(&hidden, &near);
+    let files = Files::mixed(2);
+    files.write(&near, "mine");
+    near.done(&["store", &near.text("mine")]);
+    files.assert_back(&near, "mine");
+    drop(running);
     let by_tor = wire.sent();
+    // Each had something to say.
+    assert!(in_program > 100 && with_one_beside > in_program + 100);
+    assert!(by_tor.len() > with_one_beside + 100);
 
     // The same wire shows whoever goes another way.
     let far = Far {
@@ -118,7 +163,7 @@ fn a_client_that_uses_tor_sends_packets_to_relays_and_to_nothing_else() {
         "home/config.toml",
         "transport = \"tcp\"\nsingle-copy = true\n",
     );
-    far.main_job(&open);
+    far.main_job(&open, "bob");
     // Not waited for: it tries for a while.
     let asks = far.client.command(&["recover", "name.invalid:4243"]);
     let mut asks = wire.there(&asks).stderr(Stdio::null()).spawn().unwrap();

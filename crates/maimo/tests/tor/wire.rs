@@ -21,6 +21,8 @@ use crate::node::until;
 
 /// The near end, where the rest of the world is.
 pub(crate) const NEAR: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
+/// Where a tor at the far end has its proxy: an address that only the far end has.
+pub(crate) const PROXY: &str = "127.0.0.1:9050";
 const INSIDE: &str = "MAIMO_TEST_IN_NAMESPACES";
 
 /// Runs this test again in namespaces of its own; returns whether this is that run.
@@ -139,6 +141,34 @@ impl FarMachine {
         there
     }
 
+    /// Starts a tor there with a SOCKS proxy at [`PROXY`], and waits until it can build circuits.
+    pub(crate) fn tor(&self, folder: &Path, join: &str) -> Killed {
+        fs::create_dir_all(folder).unwrap();
+        let torrc = format!(
+            "{join}DataDirectory {}\nSocksPort {PROXY}\n",
+            folder.join("data").display()
+        );
+        fs::write(folder.join("torrc"), torrc).unwrap();
+        fs::write(folder.join("none"), "").unwrap();
+        let log = folder.join("log");
+        let mut command = Command::new(found("tor"));
+        command
+            .args(["-f", "torrc", "--defaults-torrc", "none"])
+            .current_dir(folder);
+        let process = self
+            .there(&command)
+            .stdout(fs::File::create(&log).unwrap())
+            .stderr(Stdio::null())
+            .spawn();
+        let tor = Killed(process.unwrap());
+        until("a tor there", || {
+            fs::read_to_string(&log)
+                .unwrap()
+                .contains("Bootstrapped 100%")
+        });
+        tor
+    }
+
     /// Returns what was sent so far.
     pub(crate) fn sent(&self) -> Vec<Packet> {
         packets(&fs::read(&self.file).unwrap())
@@ -157,7 +187,7 @@ impl FarMachine {
 }
 
 /// A process that does not outlive this, a failure of the test included.
-struct Killed(Child);
+pub(crate) struct Killed(pub(crate) Child);
 
 impl Drop for Killed {
     fn drop(&mut self) {
