@@ -29,16 +29,18 @@ use maimo_testnet::{Network, TorNode};
 use crate::{
     meter::Meter,
     node::{Node, finished, until},
-    scene::{By, Files, join, meet},
+    scene::{By, Files, join, meet, serving, use_system_tor},
     support::Machine,
 };
 
 /// Of each store, in millions of bytes.
 const STORED: u32 = 20;
-/// What a cut may have sent twice: a range of each circuit.
-const TWICE: u64 = 4 << 20;
+/// What may arrive twice for a cut: a range of each circuit.
+const ARRIVES_TWICE: u64 = 4 << 20;
+/// What may leave twice: the range before it too, of which the network held what had not arrived.
+const LEAVES_TWICE: u64 = 2 * ARRIVES_TWICE;
 
-/// A network, a provider whose arriving bytes are counted, and a client with the Tor in the program.
+/// A network, a provider and a client, one of them with the Tor in the program, the other with a tor beside it before which bytes are counted.
 struct Cut {
     // Before the network, which ends it.
     tor: TorNode,
@@ -46,17 +48,19 @@ struct Cut {
     node: Node,
     client: Machine,
     meter: Meter,
-    files: Files,
+    /// Of what the meter counts, for a cut.
+    twice: u64,
 }
 
 impl Cut {
+    /// The client has the Tor in the program.
     fn over(network: Network) -> Self {
         let mut node = Node::new();
         let tor = network.client("of-the-provider").unwrap();
         let meter = Meter::before(tor.control());
         let config = format!(
             "transport = \"system-tor\"\ncontrol = \"{}\"\ncontrol-cookie-file = \"{}\"\n",
-            meter.control(),
+            meter.at(),
             tor.cookie().display()
         );
         node.machine.write("home/config.toml", config);
@@ -64,45 +68,79 @@ impl Cut {
         let client = Machine::new();
         join(&network, By::Program, &client);
         meet(&node, &client);
-        let files = Files::random(1, STORED);
-        files.write(&client, "mine");
         Self {
             tor,
             network,
             node,
             client,
             meter,
-            files,
+            twice: ARRIVES_TWICE,
         }
     }
 
-    /// Begins to store, and returns the running program once a third has arrived.
-    fn begin(&self) -> Child {
+    /// The provider has the Tor in the program.
+    fn the_other_way_round(network: Network) -> Self {
+        let (node, _) = serving(&network, By::Program);
+        let client = Machine::new();
+        let tor = network.client("of-the-client").unwrap();
+        let meter = Meter::before_proxy(tor.socks());
+        use_system_tor(&client, &tor, &meter.at().to_string());
+        meet(&node, &client);
+        Self {
+            tor,
+            network,
+            node,
+            client,
+            meter,
+            twice: LEAVES_TWICE,
+        }
+    }
+
+    /// Writes files, begins to store them, and returns once a third has gone by.
+    fn begin(&self, seed: u64) -> Store {
+        let folder = format!("mine{seed}");
+        let files = Files::random(seed, STORED);
+        files.write(&self.client, &folder);
+        let before = self.meter.counted();
         let mut command = self.client.command(&["--json", "store"]);
-        let child = command
-            .arg(self.client.path("mine"))
+        let run = command
+            .arg(self.client.path(&folder))
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let third = self.meter.arrived() + u64::from(STORED) * 1_000_000 / 3;
-        until("a third arrived", || self.meter.arrived() > third);
-        child
-    }
-
-    /// Waits for a run to end well, by itself or, if it did not wait long enough, by another one.
-    fn end(&self, child: Child) {
-        let first = finished(child);
-        assert!(matches!(first.code, Some(0 | 21)), "{first:#?}");
-        if first.code != Some(0) {
-            self.again();
+        let third = before + u64::from(STORED) * 1_000_000 / 3;
+        until("a third has gone by", || self.meter.counted() > third);
+        Store {
+            run,
+            folder,
+            files,
+            before,
         }
     }
 
+    /// Waits for a store to end well, by itself or, if it did not wait long enough, by another run.
+    fn end(&self, store: Store) {
+        let first = finished(store.run);
+        assert!(matches!(first.code, Some(0 | 21)), "{first:#?}");
+        if first.code != Some(0) {
+            self.again(&store.folder);
+        }
+        self.assert_stored(&store.folder, &store.files, store.before);
+    }
+
+    /// Kills a store, and has another run end it well.
+    fn kill(&self, mut store: Store) {
+        store.run.kill().unwrap();
+        store.run.wait().unwrap();
+        self.again(&store.folder);
+        self.assert_stored(&store.folder, &store.files, store.before);
+    }
+
     /// Stores again. A tor whose introduction points failed too often makes no others for five minutes, which no run waits for.
-    fn again(&self) {
-        let mine = self.client.text("mine");
-        let mut runs = (0..5).map(|_| self.client.run(&["store", &mine]));
+    fn again(&self, folder: &str) {
+        let folder = self.client.text(folder);
+        let mut runs = (0..5).map(|_| self.client.run(&["store", &folder]));
         let last = runs.find(|run| run.code != Some(21));
         assert!(
             last.as_ref().is_some_and(|run| run.code == Some(0)),
@@ -110,48 +148,59 @@ impl Cut {
         );
     }
 
-    /// Expects that the files are there, and that no more has arrived since than they are, what one cut may cost, and what TLS, HTTP, receipts
-    /// and the journal add.
-    fn assert_stored(&self, before: u64) {
-        let arrived = self.meter.arrived() - before;
+    /// Expects that the files are there, and that no more has gone by since than they are, what one cut may cost, and what TLS, HTTP, receipts and
+    /// the journal add.
+    fn assert_stored(&self, folder: &str, files: &Files, before: u64) {
+        let went = self.meter.counted() - before;
         let stored = u64::from(STORED) * 1_000_000;
-        let most = stored + stored / 20 + TWICE;
-        assert!(arrived <= most, "{arrived} bytes arrived for {stored}");
-        assert!(arrived > stored, "the meter sees nothing: {arrived}");
+        let most = stored + stored / 20 + self.twice;
+        assert!(went <= most, "{went} bytes went by for {stored}");
+        assert!(went > stored, "the meter sees nothing: {went}");
         self.client.done(&["verify", "--read-all"]);
-        self.files.assert_back(&self.client, "mine");
+        files.assert_back(&self.client, folder);
     }
+}
+
+/// A store under way.
+struct Store {
+    run: Child,
+    folder: String,
+    files: Files,
+    /// What the meter had counted before it.
+    before: u64,
 }
 
 #[test]
 fn a_provider_that_dies_goes_on_where_it_was() {
     let mut cut = Cut::over(Network::shared().unwrap());
-    let before = cut.meter.arrived();
-    let child = cut.begin();
+    let store = cut.begin(1);
     cut.node.kill();
     cut.node.start();
-    cut.end(child);
-    cut.assert_stored(before);
+    cut.end(store);
 }
 
 #[test]
 fn a_client_that_dies_goes_on_where_it_was() {
     let cut = Cut::over(Network::shared().unwrap());
-    let before = cut.meter.arrived();
-    let mut child = cut.begin();
-    child.kill().unwrap();
-    child.wait().unwrap();
-    cut.again();
-    cut.assert_stored(before);
+    cut.kill(cut.begin(1));
+}
+
+#[test]
+fn with_their_tors_exchanged_either_dies_and_goes_on_where_it_was() {
+    let mut cut = Cut::the_other_way_round(Network::shared().unwrap());
+    cut.kill(cut.begin(1));
+    let store = cut.begin(2);
+    cut.node.kill();
+    cut.node.start();
+    cut.end(store);
 }
 
 #[test]
 fn relays_that_die_are_gone_round() {
     let folder = tempfile::tempdir().unwrap();
     let mut cut = Cut::over(Network::start(folder.path()).unwrap());
-    let before = cut.meter.arrived();
-    let child = cut.begin();
-    let used = relays_of(child.id(), &cut.network);
+    let store = cut.begin(1);
+    let used = relays_of(store.run.id(), &cut.network);
     assert!(!used.is_empty(), "it uses no relay");
     // The provider's tor keeps its guards if that leaves something to kill: it needs minutes to get over the loss.
     let of_provider = relays_of(cut.tor.process().unwrap(), &cut.network);
@@ -167,8 +216,7 @@ fn relays_that_die_are_gone_round() {
     for relay in killed {
         cut.network.restart(relay).unwrap();
     }
-    cut.end(child);
-    cut.assert_stored(before);
+    cut.end(store);
 }
 
 /// Returns the relays that a process is connected to.

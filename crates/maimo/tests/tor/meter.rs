@@ -1,8 +1,10 @@
-//! What arrives at a provider behind a system's tor, counted between the two.
+//! What arrives at a provider behind a system's tor, or leaves a client before one, counted between the two.
 //!
 //! ```text
 //!  provider --control--> meter --control--> tor        "Port=4243,127.0.0.1:P" becomes "...:Q" on the way
 //!  provider <--P-- meter <--Q-- tor                    counted here, whatever becomes of the provider
+//!
+//!  client --SOCKS--> meter --SOCKS--> tor              counted here, whatever becomes of the client
 //! ```
 
 use std::{
@@ -18,16 +20,16 @@ use std::{
 /// Counts bytes on their way to a provider.
 #[derive(Clone)]
 pub(crate) struct Meter {
-    control: SocketAddr,
-    arrived: Arc<AtomicU64>,
+    at: SocketAddr,
+    count: Arc<AtomicU64>,
 }
 
 impl Meter {
     /// Stands before the control port of a tor. Its threads end with the process.
     pub(crate) fn before(tor: SocketAddr) -> Self {
-        let arrived = Arc::new(AtomicU64::new(0));
-        let count = Arc::clone(&arrived);
-        let control = listen(move |provider| {
+        let count = Arc::new(AtomicU64::new(0));
+        let counts = Arc::clone(&count);
+        let at = listen(move |provider| {
             let tor = TcpStream::connect(tor)?;
             let (mut back, mut to) = (tor.try_clone()?, provider.try_clone()?);
             thread::spawn(move || carry(&mut back, &mut to, &AtomicU64::new(0)));
@@ -35,7 +37,7 @@ impl Meter {
             for line in BufReader::new(provider).split(b'\n') {
                 let mut line = line?;
                 if let Some(target) = target(&line) {
-                    let here = count_to(target, Arc::clone(&count));
+                    let here = count_to(target, Arc::clone(&counts));
                     let text = String::from_utf8_lossy(&line);
                     line = text
                         .replace(&target.to_string(), &here.to_string())
@@ -46,17 +48,24 @@ impl Meter {
             }
             tor.shutdown(Shutdown::Both)
         });
-        Self { control, arrived }
+        Self { at, count }
     }
 
-    /// Returns where a provider finds the tor's control port.
-    pub(crate) fn control(&self) -> SocketAddr {
-        self.control
+    /// Stands before the SOCKS proxy of a tor.
+    pub(crate) fn before_proxy(tor: SocketAddr) -> Self {
+        let count = Arc::new(AtomicU64::new(0));
+        let at = count_to(tor, Arc::clone(&count));
+        Self { at, count }
     }
 
-    /// Returns how many bytes arrived so far, all that TLS and HTTP add included.
-    pub(crate) fn arrived(&self) -> u64 {
-        self.arrived.load(Ordering::Relaxed)
+    /// Returns where a provider finds the tor's control port, or a client its proxy.
+    pub(crate) fn at(&self) -> SocketAddr {
+        self.at
+    }
+
+    /// Returns how many bytes went by so far, all that TLS and HTTP add included.
+    pub(crate) fn counted(&self) -> u64 {
+        self.count.load(Ordering::Relaxed)
     }
 }
 

@@ -194,8 +194,9 @@ impl Files {
     /// Retrieves them and expects that they are what they were.
     pub(crate) fn assert_back(&self, machine: &Machine, folder: &str) {
         let from = machine.text(folder);
-        machine.done(&["retrieve", &from, "--to", &machine.text("back")]);
-        self.assert_in(&machine.path("back").join(from.strip_prefix('/').unwrap()));
+        let back = format!("{folder}-back");
+        machine.done(&["retrieve", &from, "--to", &machine.text(&back)]);
+        self.assert_in(&machine.path(&back).join(from.strip_prefix('/').unwrap()));
     }
 }
 
