@@ -32,7 +32,7 @@ use crate::{
     random,
     recover::{RecoverReport, RecoverRequest},
     retrieve::{RetrieveReport, RetrieveRequest},
-    spool::Spool,
+    spool::{SPOOL_BYTES, Spool},
     status::StatusReport,
     store::{StoreReport, StoreRequest},
 };
@@ -96,6 +96,8 @@ pub struct OpenOptions {
     pub passphrase: Option<zeroize::Zeroizing<String>>,
     /// What tells the time.
     pub clock: Clock,
+    /// How many bytes of sealed packs are kept on this disk until providers over networks have them; then sealing waits. One pack has room always.
+    pub spool_bytes_max: u64,
 }
 
 impl OpenOptions {
@@ -105,6 +107,7 @@ impl OpenOptions {
             connector,
             passphrase: None,
             clock: Clock::default(),
+            spool_bytes_max: SPOOL_BYTES,
         }
     }
 }
@@ -158,7 +161,11 @@ impl Client {
             node: NodeState::open(&home.node_state())?,
             lax: node_state::connect_lax(&home.node_state())?,
             journal: JournalCache::open(&home.journal())?,
-            spool: Arc::new(Spool::open(&home.node_state(), home.spool())?),
+            spool: Arc::new(Spool::open(
+                &home.node_state(),
+                home.spool(),
+                options.spool_bytes_max,
+            )?),
             connector: options.connector,
             clock: options.clock,
             behind: None,

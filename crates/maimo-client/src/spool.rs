@@ -37,10 +37,14 @@ use crate::{
     sync::lax_failed,
 };
 
+/// How many bytes the spool holds unless set.
+pub(crate) const SPOOL_BYTES: u64 = 256 * 1024 * 1024;
+
 /// The table of packs on their way; used from several threads.
 pub(crate) struct Spool {
     db: Mutex<Connection>,
     folder: PathBuf,
+    bytes_max: u64,
 }
 
 /// The sealed bytes of a pack on its way, on disk.
@@ -80,11 +84,17 @@ pub(crate) struct Spooled {
 
 impl Spool {
     /// Opens the table in the node's state file, and the folder of what it has the bytes of, which is made when it is needed.
-    pub(crate) fn open(path: &Path, folder: PathBuf) -> Result<Self, ClientError> {
+    pub(crate) fn open(path: &Path, folder: PathBuf, bytes_max: u64) -> Result<Self, ClientError> {
         Ok(Self {
             db: Mutex::new(connect_lax(path)?),
             folder,
+            bytes_max,
         })
+    }
+
+    /// Returns how many bytes there may be before the next pack waits until some have left.
+    pub(crate) const fn bytes_max(&self) -> u64 {
+        self.bytes_max
     }
 
     /// Keeps the bytes of a pack: a kill after this loses none of them.

@@ -17,7 +17,7 @@ use toml::{Table, Value};
 
 pub(crate) use self::{
     setting::{Origin, Settable, Setting},
-    values::{Circuits, Limit, LogFormat, Way, Ways},
+    values::{Bytes, Circuits, Limit, LogFormat, Way, Ways},
 };
 use crate::{
     cli::{Global, variable_of},
@@ -85,6 +85,8 @@ keys! {
     limit_upload: Limit = Limit::NONE;
     /// How many bytes a second are received at most; 0 for no limit.
     limit_download: Limit = Limit::NONE;
+    /// How many bytes of sealed packs `store` keeps on this disk until a provider over a network has them, as a number or as "256MiB"; one pack has room always.
+    spool_limit: Bytes = Bytes::SPOOL;
     /// Bridges by which the Tor in this program enters the network, a line each; none to enter it directly.
     bridges: Vec<String> = Vec::new();
     /// Where the Tor of this machine takes SOCKS connections, for `system-tor`.

@@ -77,6 +77,7 @@ impl Context {
             let connector = Arc::clone(connector);
             let options = OpenOptions {
                 passphrase,
+                spool_bytes_max: self.config.spool_limit.value.count(),
                 ..OpenOptions::new(connector)
             };
             Client::open(home, options)

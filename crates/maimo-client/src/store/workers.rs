@@ -34,8 +34,6 @@ use crate::{
     spool::{Spool, Spooled},
 };
 
-/// How many bytes the spool may hold before sealing waits for sending.
-const SPOOL_BYTES_MAX: u64 = 256 * 1024 * 1024;
 const THREADS: usize = 2;
 
 /// A pack that all channels hold.
@@ -71,8 +69,8 @@ impl Whole {
 }
 
 /// How much is in the spool.
-#[derive(Default)]
 struct Room {
+    bytes_max: u64,
     used: Mutex<u64>,
     freed: Condvar,
     /// Nothing is waited for any more: the run ends.
@@ -80,10 +78,19 @@ struct Room {
 }
 
 impl Room {
+    fn new(bytes_max: u64) -> Self {
+        Self {
+            bytes_max,
+            used: Mutex::default(),
+            freed: Condvar::new(),
+            is_over: AtomicBool::new(false),
+        }
+    }
+
     /// Takes room, when there is some; one pack has it always.
     fn take(&self, bytes: u64) {
         let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
-        while *used > 0 && *used + bytes > SPOOL_BYTES_MAX && !self.is_over() {
+        while *used > 0 && *used + bytes > self.bytes_max && !self.is_over() {
             let waited = self.freed.wait(used);
             used = waited.unwrap_or_else(PoisonError::into_inner);
         }
@@ -140,7 +147,7 @@ impl Workers {
         // No room to wait in: a builder that is handed over is taken, or its maker waits.
         let (builders, queue) = bounded::<PackBuilder>(0);
         let (done, results) = unbounded();
-        let room = Arc::new(Room::default());
+        let room = Arc::new(Room::new(spool.bytes_max()));
         let mut senders = HashMap::new();
         let mut threads = Vec::new();
         for channel in channels {
@@ -283,6 +290,7 @@ fn seal_and_send(builder: PackBuilder, shared: &Shared) -> Result<Option<Arrived
     let mut objects = BTreeMap::new();
     let mut tokens = Vec::new();
     let mut here = Vec::new();
+    let mut is_first_far = true;
     for (place, channel) in shared.channels.iter().enumerate() {
         let nonce = PackNonce::draw(&mut random::system());
         let keys = channel.pack_keys(PackKind::Data);
@@ -301,7 +309,13 @@ fn seal_and_send(builder: PackBuilder, shared: &Shared) -> Result<Option<Arrived
         }
         objects.insert(channel.id, pack.reference);
         if shared.senders.contains_key(&channel.id) {
-            shared.room.take(pack.reference.length);
+            // A pack is not sent before it is sealed for all channels: one that waited here for room of its own copies' would wait for ever.
+            if is_first_far {
+                shared.room.take(pack.reference.length);
+            } else {
+                shared.room.note(pack.reference.length);
+            }
+            is_first_far = false;
             spool.keep(&pack.reference, &pack.bytes)?;
             spool.sealed(&pack.layout, channel.id, &pack.reference)?;
         } else {

@@ -138,6 +138,45 @@ impl Settable for Limit {
     }
 }
 
+/// A number of bytes, at least one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Bytes(u64);
+
+impl Bytes {
+    /// What the spool holds: what a slow network takes some minutes for.
+    pub(crate) const SPOOL: Self = Self(256 << 20);
+
+    /// Returns the number.
+    pub(crate) const fn count(self) -> u64 {
+        self.0
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        match parse_size(text)? {
+            0 => Err("0 bytes hold nothing".to_owned()),
+            bytes => Ok(Self(bytes)),
+        }
+    }
+}
+
+impl Settable for Bytes {
+    fn from_toml(value: &Value) -> Result<Self, String> {
+        match value {
+            Value::Integer(bytes) => Self::parse(&bytes.to_string()),
+            Value::String(text) => Self::parse(text),
+            _ => Err("neither a size nor a number of bytes".to_owned()),
+        }
+    }
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        Self::parse(text)
+    }
+
+    fn to_toml(&self) -> Option<Value> {
+        Some(Value::Integer(i64::try_from(self.0).unwrap_or(i64::MAX)))
+    }
+}
+
 /// How many circuits one channel may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Circuits(u8);
@@ -306,6 +345,16 @@ mod tests {
         assert!(Limit::from_toml(&Value::Integer(-1)).is_err());
         let limit = Limit::parse("3KB").unwrap();
         assert_eq!(Limit::from_toml(&limit.to_toml().unwrap()), Ok(limit));
+    }
+
+    #[test]
+    fn a_spool_holds_something() {
+        assert_eq!(Bytes::from_text("64MiB").unwrap().count(), 64 << 20);
+        assert_eq!(Bytes::from_toml(&Value::Integer(1)).unwrap().count(), 1);
+        for wrong in [Value::Integer(0), Value::Integer(-1), Value::Boolean(true)] {
+            assert!(Bytes::from_toml(&wrong).is_err(), "{wrong}");
+        }
+        assert!(Bytes::from_text("0MiB").is_err());
     }
 
     #[test]
