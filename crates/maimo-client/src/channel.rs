@@ -4,6 +4,7 @@ use futures_executor::block_on;
 use maimo_core::{
     address::{Address, Network},
     check_code::check_words,
+    clock::Timestamp,
     id::{ChannelId, RootHash},
 };
 use maimo_net::service::WhichHead;
@@ -70,6 +71,8 @@ pub struct ChannelReport {
     pub sequence: u64,
     /// The six words that its provider has for it, too.
     pub check: String,
+    /// The day on which its provider last answered, as its first moment by UTC; nothing where none was noted yet.
+    pub last_seen: Option<Timestamp>,
     /// Why the provider does not answer, if it does not.
     pub trouble: Option<String>,
 }
@@ -224,7 +227,10 @@ impl Engine {
             .channel(row.id)
             .and_then(|channel| channel.call(channel.session.status()));
         let (status, trouble) = match status {
-            Ok(status) => (Some(status), None),
+            Ok(status) => {
+                self.reached(row.id);
+                (Some(status), None)
+            }
             Err(error @ ClientError::Provider { .. }) => (None, Some(error.to_string())),
             Err(error) => return Err(error),
         };
@@ -238,6 +244,7 @@ impl Engine {
             root,
             sequence,
             check: check_words(&row.id).join(" "),
+            last_seen: self.node.last_reached(row.id)?,
             trouble,
         })
     }

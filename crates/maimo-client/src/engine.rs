@@ -193,7 +193,14 @@ impl Engine {
         });
         self.open.retain(|open| open.id != id);
         self.open.push(Arc::clone(&channel));
+        self.reached(id);
         Ok(channel)
+    }
+
+    /// Notes that a channel's provider has answered today.
+    pub(crate) fn reached(&self, id: ChannelId) {
+        // A full disk must not keep anyone from what is to be retrieved: a day that is not noted is all that is lost.
+        let _ = self.node.reached(id, self.clock.now().day());
     }
 
     /// Returns what a channel showed when it was last read or moved by this process.

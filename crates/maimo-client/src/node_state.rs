@@ -8,6 +8,7 @@
 use std::{cell::Cell, path::Path};
 
 use maimo_core::{
+    clock::Timestamp,
     id::{ChannelId, RootHash},
     identity::AuthPublicKey,
 };
@@ -82,13 +83,19 @@ pub(crate) enum Noted {
     AddressesAsked,
     /// The sequence of the address list that this node last wrote into the journal.
     AddressesTold,
+    /// The day on which its provider last answered, as its first millisecond. Not the moment: a file that says when its owner is awake helps
+    /// whoever steals it, and would cost a write each time.
+    Reached,
 }
 
 impl Noted {
+    const ALL: [Self; 3] = [Self::AddressesAsked, Self::AddressesTold, Self::Reached];
+
     fn name(self, channel: ChannelId) -> String {
         let what = match self {
             Self::AddressesAsked => "addresses asked",
             Self::AddressesTold => "addresses told",
+            Self::Reached => "reached",
         };
         format!("{what} {channel}")
     }
@@ -372,8 +379,34 @@ impl NodeState {
                 let sql = format!("DELETE FROM {table} WHERE channel = ?1");
                 tx.execute(&sql, [channel.0])?;
             }
+            for what in Noted::ALL {
+                tx.execute("DELETE FROM value WHERE name = ?1", [what.name(channel)])?;
+            }
             Ok(())
         })
+    }
+
+    /// Notes that a channel's provider answered on this day, if the channel is one that was opened here.
+    pub(crate) fn reached(&self, channel: ChannelId, day: Timestamp) -> Result<(), ClientError> {
+        if self.last_reached(channel)? == Some(day) {
+            return Ok(());
+        }
+        self.write(|tx| {
+            tx.execute(
+                "INSERT OR REPLACE INTO value SELECT ?1, ?2 WHERE EXISTS (SELECT 1 FROM channel WHERE id = ?3)",
+                params![Noted::Reached.name(channel), signed(day.0), channel.0],
+            )
+            .map(drop)
+        })
+    }
+
+    /// Returns the day on which a channel's provider last answered; nothing where it never did since such days are kept.
+    pub(crate) fn last_reached(
+        &self,
+        channel: ChannelId,
+    ) -> Result<Option<Timestamp>, ClientError> {
+        let day = self.noted(Noted::Reached, channel)?;
+        Ok((day > 0).then_some(Timestamp(day)))
     }
 
     /// Returns the last head seen of a channel.

@@ -1,6 +1,6 @@
 //! Status and roots: how a node stands, from what it knows itself.
 
-use maimo_core::{check_code::check_words, id::RootHash};
+use maimo_core::{check_code::check_words, clock::Timestamp, id::RootHash};
 use maimo_vault::name::SourceId;
 
 use crate::{catalog::Totals, engine::Engine, error::ClientError};
@@ -39,6 +39,8 @@ pub struct RootReport {
     pub sequence: u64,
     /// The six words that its provider has for the channel, too.
     pub check: String,
+    /// The day on which its provider last answered, as its first moment by UTC; nothing where none was noted yet.
+    pub last_seen: Option<Timestamp>,
 }
 
 impl Engine {
@@ -64,14 +66,15 @@ impl Engine {
             let seen = seen.iter().find(|(id, _)| *id == row.id);
             let (root, sequence) =
                 seen.map_or((RootHash::NONE, 0), |(_, seen)| (seen.root, seen.sequence));
-            RootReport {
+            Ok(RootReport {
                 address: row.address().to_owned(),
                 channel: row.name,
                 root,
                 sequence,
                 check: check_words(&row.id).join(" "),
-            }
+                last_seen: self.node.last_reached(row.id)?,
+            })
         };
-        Ok(rows.into_iter().map(report).collect())
+        rows.into_iter().map(report).collect()
     }
 }

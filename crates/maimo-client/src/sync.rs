@@ -144,6 +144,7 @@ impl Engine {
         channel: &OpenChannel,
     ) -> Result<Option<Seen>, ClientError> {
         let answer = channel.call(channel.session.head(WhichHead::Newest))?;
+        self.reached(channel.id);
         let last = self.node.seen(channel.id)?;
         let Some(answer) = answer else {
             accept(last.map(|row| row.seen), None, None)

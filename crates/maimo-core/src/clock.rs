@@ -18,4 +18,11 @@ impl Timestamp {
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
+
+    /// Returns the first moment of its day, by UTC: as much of a visit as is kept.
+    #[must_use]
+    pub const fn day(self) -> Self {
+        const DAY_MS: u64 = 24 * 3600 * 1000;
+        Self(self.0 - self.0 % DAY_MS)
+    }
 }

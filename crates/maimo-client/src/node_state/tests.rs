@@ -69,6 +69,33 @@ fn sending_fixes_names_and_acknowledging_settles_the_candidate() {
 }
 
 #[test]
+fn the_day_a_provider_answered_is_kept_of_open_channels_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = node(folder.path());
+    let (first, second) = (Timestamp(86_400_000), Timestamp(2 * 86_400_000));
+    state.reached(CHANNEL, first).unwrap();
+    assert_eq!(state.last_reached(CHANNEL).unwrap(), None);
+    let row = ChannelRow {
+        id: CHANNEL,
+        auth: [3; AuthPublicKey::LENGTH],
+        name: "disk".to_owned(),
+        addresses: Vec::new(),
+        list: 0,
+    };
+    state.put_channel(&row).unwrap();
+    for day in [first, second] {
+        state.reached(CHANNEL, day).unwrap();
+        assert_eq!(
+            again(folder.path()).last_reached(CHANNEL).unwrap(),
+            Some(day)
+        );
+    }
+    state.forget_channel(CHANNEL).unwrap();
+    state.put_channel(&row).unwrap();
+    assert_eq!(state.last_reached(CHANNEL).unwrap(), None);
+}
+
+#[test]
 fn a_candidate_beyond_what_is_shown_may_still_come() {
     let folder = tempfile::tempdir().unwrap();
     let state = node(folder.path());

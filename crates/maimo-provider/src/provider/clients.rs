@@ -6,7 +6,6 @@
 //!        '------------------------+------------- registered again ---------------------------'
 //! ```
 
-use core::time::Duration;
 use std::sync::PoisonError;
 
 use maimo_core::{
@@ -221,7 +220,7 @@ impl Provider {
 impl Inner {
     /// Notes that a client is here, once a day at most: a record of each visit would say when it is awake, and cost a write.
     pub(crate) fn meet(&self, row: &ChannelRow, now: Timestamp) {
-        let day = day_of(now);
+        let day = now.day();
         if row.met.max(row.seen) >= day {
             return;
         }
@@ -270,12 +269,6 @@ pub(super) fn checked_label(label: &str) -> Result<(), ProviderError> {
         return Ok(());
     }
     Err(ProviderError::Label)
-}
-
-fn day_of(time: Timestamp) -> Timestamp {
-    const DAY: Duration = Duration::from_hours(24);
-    let day = u64::try_from(DAY.as_millis()).unwrap_or(u64::MAX);
-    Timestamp(time.0 - time.0 % day)
 }
 
 #[cfg(test)]

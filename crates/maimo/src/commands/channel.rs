@@ -7,7 +7,11 @@ use std::{
 
 use clap::Subcommand;
 use maimo_client::channel::{ChannelReport, OpenChannelRequest};
-use maimo_core::id::RootHash;
+use maimo_core::{
+    address::{Address, Network},
+    clock::Timestamp,
+    id::RootHash,
+};
 use serde::Serialize;
 
 use super::{Outcome, target::Target};
@@ -15,7 +19,7 @@ use crate::{
     connect::{self, FolderTerms},
     context::Context,
     error::CommandError,
-    quantity::{Size, parse_size},
+    quantity::{Moment, Size, parse_size},
     ui::{Align, Page, Report, Table},
 };
 
@@ -117,6 +121,8 @@ pub(super) struct ChannelView<'a> {
     root: Option<String>,
     sequence: u64,
     check: &'a str,
+    network: &'static str,
+    last_seen: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     trouble: Option<&'a str>,
 }
@@ -131,6 +137,8 @@ impl<'a> ChannelView<'a> {
             root: shown_root(&channel.root),
             sequence: channel.sequence,
             check: &channel.check,
+            network: network_of(&channel.address),
+            last_seen: channel.last_seen.map(|day| Moment::from(day).day()),
             trouble: channel.trouble.as_deref(),
         }
     }
@@ -163,6 +171,8 @@ pub(super) fn write_channels(page: &mut Page<'_>, channels: &[ChannelReport]) ->
         ("cap", Align::Right),
         ("state", Align::Right),
         ("root", Align::Left),
+        ("last seen", Align::Left),
+        ("network", Align::Left),
         ("address", Align::Left),
     ]);
     for channel in channels {
@@ -174,6 +184,8 @@ pub(super) fn write_channels(page: &mut Page<'_>, channels: &[ChannelReport]) ->
             cap_text(channel.cap),
             channel.sequence.to_string(),
             shown_root(&channel.root).map_or("-".to_owned(), |root| root[..12].to_owned()),
+            seen_text(channel.last_seen),
+            network_of(&channel.address).to_owned(),
             channel.address.clone(),
         ]);
     }
@@ -189,6 +201,24 @@ pub(super) fn write_channels(page: &mut Page<'_>, channels: &[ChannelReport]) ->
 /// Returns a root in hex; nothing before the first.
 pub(super) fn shown_root(root: &RootHash) -> Option<String> {
     (*root != RootHash::NONE).then(|| root.to_string())
+}
+
+/// Returns what an address is reached by: `tor`, `tcp` or, in this process, `directory`.
+pub(super) fn network_of(address: &str) -> &'static str {
+    if connect::is_folder(address) {
+        return "directory";
+    }
+    match address.parse().map(|address: Address| address.network()) {
+        Ok(Network::Onion) => "tor",
+        Ok(Network::Tcp) => "tcp",
+        // Of another version of the journal.
+        Err(_) => "unknown",
+    }
+}
+
+/// Returns a day on which a provider answered, in words.
+pub(super) fn seen_text(day: Option<Timestamp>) -> String {
+    day.map_or_else(|| "never".to_owned(), |day| Moment::from(day).day())
 }
 
 fn cap_text(cap: Option<u64>) -> String {

@@ -311,7 +311,7 @@ impl<'a> ClientView<'a> {
             network: client.network,
             cap: client.cap,
             used: client.used,
-            last_seen: day(client.last_seen),
+            last_seen: moment(client.last_seen).day(),
             check: &client.check,
             sequence: client.sequence,
             registered: moment(client.registered),
@@ -392,7 +392,7 @@ pub(super) fn write_clients(page: &mut Page<'_>, clients: &[ClientRow]) -> io::R
             shown(&client.label),
             Size(client.used).to_string(),
             Size(client.cap).to_string(),
-            day(client.last_seen),
+            Moment::from(Timestamp(client.last_seen)).day(),
             if client.revoked.is_some() {
                 "revoked"
             } else {
@@ -403,12 +403,6 @@ pub(super) fn write_clients(page: &mut Page<'_>, clients: &[ClientRow]) -> io::R
         ]);
     }
     table.write(page)
-}
-
-/// Returns a day by the calendar of UTC: that is how it is kept.
-fn day(ms: u64) -> String {
-    let text = Moment::from(Timestamp(ms)).rfc3339();
-    text.split('T').next().unwrap_or_default().to_owned()
 }
 
 /// Returns a label, which has no control characters, as it is; of an older ledger it could have some.

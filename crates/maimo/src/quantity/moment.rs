@@ -26,6 +26,11 @@ impl Moment {
         self.zoned(TimeZone::system()).date().to_string()
     }
 
+    /// Returns the date by UTC: that is how days are kept of which the moment is not.
+    pub(crate) fn day(self) -> String {
+        self.zoned(TimeZone::UTC).date().to_string()
+    }
+
     /// Returns RFC 3339 in UTC.
     pub(crate) fn rfc3339(self) -> String {
         self.0.to_string()

@@ -206,7 +206,7 @@ fn the_day_of_a_visit_is_written_once_and_comes_back_with_the_logs() {
     let after = log_bytes();
     assert!(after > before && after - before < 128, "{before} {after}");
     let seen = provider.client("client 1").unwrap().seen;
-    assert_eq!(seen, day_of(tomorrow));
+    assert_eq!(seen, tomorrow.day());
     drop(provider);
     fs::remove_file(home.join("ledger.sqlite")).unwrap();
     let provider = Provider::open(&home).unwrap();
