@@ -146,6 +146,7 @@ impl Server {
         let connected = resources.limits.connections - resources.connections.available_permits();
         Counters {
             connected: connected as u64,
+            clients: resources.clients.connected() as u64,
             strangers: self.0.strangers.count() as u64,
             received: traffic.received(),
             sent: traffic.sent(),

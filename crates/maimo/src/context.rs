@@ -126,7 +126,7 @@ impl Context {
                 Ok(provider) => {
                     // Others of the owner's commands need not wait for one that takes long; where that cannot be, they have to.
                     let _served = matches!(request, Request::Scrub | Request::DrainVolume { .. })
-                        .then(|| control::serve(provider.clone(), &socket));
+                        .then(|| control::serve(provider.clone(), &socket, None));
                     return control::perform(&provider, request, &|done, total| {
                         tell(Some((done, total)))
                     });

@@ -28,10 +28,10 @@ pub(crate) use self::{
     ask::ask,
     perform::perform,
     request::{
-        Answer, ClientRow, GraceText, InvitationRow, InviteArgs, Network, PathBytes, Request,
-        ScrubRow, astray,
+        Answer, ClientRow, FaceRow, GraceText, InvitationRow, InviteArgs, Network, PathBytes,
+        Request, ScrubRow, astray,
     },
-    serve::serve,
+    serve::{CountConnections, serve},
 };
 
 /// The socket's name in a provider's home.

@@ -11,6 +11,9 @@
 mod entrance;
 pub(crate) mod manager;
 mod stop;
+mod tally;
+#[cfg(test)]
+mod tests;
 
 use std::{sync::Arc, time::Duration};
 
@@ -25,11 +28,13 @@ use maimo_provider::provider::Provider;
 use tokio::{sync::mpsc, task::JoinSet, time};
 
 use self::entrance::Node;
-pub(crate) use self::{entrance::Entrance, stop::Stop};
+pub(crate) use self::{entrance::Entrance, stop::Stop, tally::Tally};
 use crate::{error::CommandError, network::Network};
 
 /// How often is looked for what may be freed. Grace is counted in days.
 const SWEEP: Duration = Duration::from_mins(15);
+/// How often what was served is written to the log, unless a test wants it sooner.
+pub(crate) const TELL: Duration = Duration::from_hours(1);
 /// How long the ledger may take to answer before the node is not called alive.
 const LEDGER: Duration = Duration::from_secs(30);
 
@@ -40,6 +45,10 @@ pub(crate) struct Daemon {
     pub(crate) entrances: Vec<Entrance>,
     /// How long what runs may take to end.
     pub(crate) drain: Duration,
+    /// What is counted.
+    pub(crate) tally: Arc<Tally>,
+    /// How often that is written to the log; at the end it always is.
+    pub(crate) tell_every: Duration,
 }
 
 /// Where the node is, and who, on one network.
@@ -88,6 +97,7 @@ impl Daemon {
             }),
             told,
             stop: stop.clone(),
+            tally: Arc::clone(&self.tally),
         };
         for entrance in self.entrances {
             entrances.spawn(entrance.keep(node.clone()));
@@ -99,6 +109,8 @@ impl Daemon {
         let pulse = manager::pulse();
         let mut beat = time::interval(pulse.unwrap_or(SWEEP));
         beat.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
+        let mut tell = time::interval_at(time::Instant::now() + self.tell_every, self.tell_every);
+        tell.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
         let mut end = Ok(());
         loop {
             tokio::select! {
@@ -116,6 +128,7 @@ impl Daemon {
                     end = ended.unwrap_or_else(|panic| Err(panicked(&panic)));
                     break;
                 }
+                _ = tell.tick() => self.tally.log(),
                 _ = sweep.tick() => sweep_once(self.provider.clone()),
                 _ = beat.tick(), if pulse.is_some() => beat_once(self.provider.clone()),
             }
@@ -132,6 +145,9 @@ impl Daemon {
                 Err(error) if error.is_cancelled() => Ok(()),
                 ended => ended.unwrap_or_else(|panic| Err(panicked(&panic))),
             });
+        }
+        if !standing.is_empty() {
+            self.tally.log();
         }
         end
     }

@@ -64,6 +64,14 @@ impl Clients {
         });
         Arc::clone(client)
     }
+
+    /// Returns how many have connections.
+    pub(crate) fn connected(&self) -> usize {
+        let is_here = |client: &&Arc<Client>| {
+            client.connections.available_permits() < self.limits.connections_per_client
+        };
+        lock(&self.known).values().filter(is_here).count()
+    }
 }
 
 /// So much at once, and so much a minute.

@@ -8,8 +8,10 @@ use core::sync::atomic::{AtomicU64, Ordering};
 pub struct Counters {
     /// Connections that came in.
     pub connections: u64,
-    /// Connections of known clients, now.
+    /// Connections of known clients, now, to all servers that share resources.
     pub connected: u64,
+    /// Known clients with such connections, now.
+    pub clients: u64,
     /// Connections whose client is not known, or not yet, now.
     pub strangers: u64,
     /// Connections that never got as far as to prove a key.
@@ -32,6 +34,29 @@ pub struct Counters {
     pub sent: u64,
 }
 
+impl Counters {
+    /// Adds what another server has done that shares resources with this one.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            connections: self.connections + other.connections,
+            // Each has counted those of all.
+            connected: self.connected.max(other.connected),
+            clients: self.clients.max(other.clients),
+            strangers: self.strangers + other.strangers,
+            handshakes_failed: self.handshakes_failed + other.handshakes_failed,
+            sent_away: self.sent_away + other.sent_away,
+            broken: self.broken + other.broken,
+            calls: self.calls + other.calls,
+            refused: self.refused + other.refused,
+            busy: self.busy + other.busy,
+            panicked: self.panicked + other.panicked,
+            received: self.received + other.received,
+            sent: self.sent + other.sent,
+        }
+    }
+}
+
 /// What counts.
 #[derive(Debug, Default)]
 pub(crate) struct Counting {
@@ -46,7 +71,7 @@ pub(crate) struct Counting {
 }
 
 impl Counting {
-    /// Returns what was counted here; bytes and who is connected are counted elsewhere.
+    /// Returns what was counted here; bytes, and who is here now, are counted elsewhere.
     pub(crate) fn snapshot(&self) -> Counters {
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
         Counters {

@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, Write},
+    sync::Arc,
     time::Duration,
 };
 
@@ -12,8 +13,8 @@ use super::Outcome;
 use crate::{
     config::{Config, Way},
     context::Context,
-    control,
-    daemon::{Daemon, Entrance, Standing, Stop},
+    control::{self, CountConnections},
+    daemon::{self, Daemon, Entrance, Standing, Stop, Tally},
     error::CommandError,
     network::announced_by_tcp,
     ui::{Page, Report, Told},
@@ -33,13 +34,18 @@ pub(crate) fn run(_args: &Args, ctx: &Context) -> Outcome {
     let stop = Stop::on_signals()?;
     let provider = ctx.provider()?;
     let socket = control::socket_of(&ctx.places.provider);
-    let _commands = control::serve(provider.clone(), &socket)
+    let tally = Arc::<Tally>::default();
+    let counts = Arc::clone(&tally);
+    let connections: CountConnections = Arc::new(move || counts.open_connections());
+    let _commands = control::serve(provider.clone(), &socket, Some(connections))
         .map_err(|error| CommandError::io("listen for commands at", &socket, &error))?;
     let daemon = Daemon {
         provider,
         network: ctx.network.clone(),
         entrances: entrances(ctx)?,
         drain: Duration::from_secs(ctx.config.drain_seconds.value.into()),
+        tally,
+        tell_every: daemon::TELL,
     };
     let ui = ctx.ui.clone();
     ctx.ui.link().listen(move |tor| ui.say(&tor.to_string()));

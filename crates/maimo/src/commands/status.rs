@@ -1,4 +1,4 @@
-//! `status`: all there is to know of this node at a glance, without asking a provider.
+//! `status`: all there is to know of this node at a glance, without asking a provider at the other end of a network.
 
 use std::{
     borrow::Cow,
@@ -11,17 +11,20 @@ use maimo_client::{
     status::{RootReport, StatusReport},
     verify::PastAudit,
 };
+use maimo_provider::provider::Provider;
 use serde::Serialize;
 
 use super::{
     Outcome,
-    channel::shown_root,
+    channel::{network_of, seen_text, shown_root},
+    client::{ClientView, write_clients},
     verify::result_name,
-    volume::{self, VolumeState, VolumeStatus, VolumeView, write_volumes},
+    volume::{VolumeState, VolumeStatus, VolumeView, write_volumes},
 };
 use crate::{
     context::Context,
-    error::Exit,
+    control::{Answer, ClientRow, FaceRow, Network, Request, astray},
+    error::{CommandError, Exit},
     quantity::{Count, Moment, Size},
     ui::{Page, Report, shown_path},
 };
@@ -32,7 +35,7 @@ pub(crate) struct Args {}
 
 /// Gathers it.
 pub(crate) fn run(_args: &Args, ctx: &Context) -> Outcome {
-    let volumes = volume::all(ctx)?;
+    let provider = provider(ctx)?;
     let mut audits = Vec::new();
     let client = match ctx.client() {
         Ok(client) => {
@@ -40,22 +43,54 @@ pub(crate) fn run(_args: &Args, ctx: &Context) -> Outcome {
             Some(client.status()?)
         }
         // A node that only stores for others.
-        Err(error) if error.exit() == Exit::NoNode && !volumes.is_empty() => None,
+        Err(error) if error.exit() == Exit::NoNode && provider.is_some() => None,
         Err(error) => return Err(error),
     };
     Ok(Box::new(Status {
         home: ctx.places.home.clone(),
         client,
         audits,
-        volumes,
+        provider,
     }))
+}
+
+/// Asks the provider that this node is, if it is one.
+fn provider(ctx: &Context) -> Result<Option<Standing>, CommandError> {
+    if !Provider::exists(&ctx.places.provider) {
+        return Ok(None);
+    }
+    match ctx.ask_provider(Request::Status)? {
+        Answer::Status(row) => Ok(Some(Standing {
+            faces: row.faces,
+            volumes: row.volumes.into_iter().map(VolumeStatus::from).collect(),
+            clients: row.clients,
+            connections: row.connections,
+        })),
+        _ => Err(astray()),
+    }
 }
 
 struct Status {
     home: PathBuf,
     client: Option<StatusReport>,
     audits: Vec<PastAudit>,
+    provider: Option<Standing>,
+}
+
+/// How this node stands as a provider.
+struct Standing {
+    faces: Vec<FaceRow>,
     volumes: Vec<VolumeStatus>,
+    clients: Vec<ClientRow>,
+    connections: Option<u64>,
+}
+
+/// Who and where a provider is on one network.
+#[derive(Serialize)]
+struct FaceView<'a> {
+    network: Network,
+    identity: &'a str,
+    addresses: &'a [String],
 }
 
 #[derive(Serialize)]
@@ -70,7 +105,10 @@ struct StatusView<'a> {
     bytes_evicted: Option<u64>,
     revisions: Option<u64>,
     channels: Vec<ChannelView<'a>>,
+    networks: Vec<FaceView<'a>>,
     volumes: Vec<VolumeView<'a>>,
+    clients: Vec<ClientView<'a>>,
+    connections: Option<u64>,
     attention: Vec<String>,
 }
 
@@ -82,6 +120,8 @@ struct ChannelView<'a> {
     root: Option<String>,
     sequence: u64,
     check: &'a str,
+    network: &'static str,
+    last_seen: Option<String>,
     last_audit: Option<AuditView>,
 }
 
@@ -117,6 +157,8 @@ impl<'a> ChannelView<'a> {
             root: shown_root(&channel.root),
             sequence: channel.sequence,
             check: &channel.check,
+            network: network_of(&channel.address),
+            last_seen: channel.last_seen.map(|day| Moment::from(day).day()),
             last_audit: audit.map(AuditView::of),
         }
     }
@@ -148,7 +190,7 @@ impl Status {
                 ));
             }
         }
-        for volume in &self.volumes {
+        for volume in self.provider.iter().flat_map(|provider| &provider.volumes) {
             let path = shown_path(&volume.path);
             match volume.state {
                 VolumeState::Ready | VolumeState::Draining => {}
@@ -163,6 +205,43 @@ impl Status {
             }
         }
         attention
+    }
+}
+
+impl Standing {
+    fn faces(&self) -> impl Iterator<Item = FaceView<'_>> {
+        self.faces.iter().map(|face| FaceView {
+            network: face.network,
+            identity: &face.identity,
+            addresses: &face.addresses,
+        })
+    }
+
+    fn text(&self, page: &mut Page<'_>) -> io::Result<()> {
+        writeln!(page, "\nprovider")?;
+        match self.connections {
+            Some(1) => writeln!(page, "  running; 1 connection of clients is open")?,
+            Some(open) => writeln!(
+                page,
+                "  running; {} connections of clients are open",
+                Count(open)
+            )?,
+            None => writeln!(page, "  not running: `maimo start` serves clients")?,
+        }
+        // Where it was never reached, it need not be known either.
+        for face in self.faces.iter().filter(|face| !face.addresses.is_empty()) {
+            writeln!(page, "  {}", face.addresses.join(", "))?;
+            writeln!(page, "    as {}", face.identity)?;
+        }
+        if !self.volumes.is_empty() {
+            writeln!(page, "\nvolumes")?;
+            write_volumes(page, &self.volumes)?;
+        }
+        if !self.clients.is_empty() {
+            writeln!(page, "\nclients")?;
+            write_clients(page, &self.clients)?;
+        }
+        Ok(())
     }
 }
 
@@ -191,6 +270,9 @@ impl Report for Status {
             }
             for channel in &client.channels {
                 writeln!(page, "  {}  {}", channel.channel, channel.address)?;
+                let network = network_of(&channel.address);
+                let seen = seen_text(channel.last_seen);
+                writeln!(page, "    by {network}, last seen {seen}")?;
                 if let Some(root) = shown_root(&channel.root) {
                     writeln!(page, "    root {root}")?;
                 }
@@ -207,9 +289,8 @@ impl Report for Status {
                 }
             }
         }
-        if !self.volumes.is_empty() {
-            writeln!(page, "\nvolumes")?;
-            write_volumes(page, &self.volumes)?;
+        if let Some(provider) = &self.provider {
+            provider.text(page)?;
         }
         let attention = self.attention();
         if !attention.is_empty() {
@@ -225,6 +306,9 @@ impl Report for Status {
         let client = self.client.as_ref();
         let totals = client.map(|client| &client.totals);
         let channels = client.map_or(&[][..], |client| &client.channels);
+        let provider = self.provider.as_ref();
+        let volumes = provider.iter().flat_map(|provider| &provider.volumes);
+        let clients = provider.iter().flat_map(|provider| &provider.clients);
         let view = StatusView {
             home: self.home.to_string_lossy(),
             source: client.map(|client| client.label.as_str()),
@@ -239,7 +323,10 @@ impl Report for Status {
                 .iter()
                 .map(|channel| ChannelView::of(channel, &self.audits))
                 .collect(),
-            volumes: self.volumes.iter().map(VolumeView::of).collect(),
+            networks: provider.iter().flat_map(|p| p.faces()).collect(),
+            volumes: volumes.map(VolumeView::of).collect(),
+            clients: clients.map(ClientView::of).collect(),
+            connections: provider.and_then(|provider| provider.connections),
             attention: self.attention(),
         };
         page.json("status", &view)

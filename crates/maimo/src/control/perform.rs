@@ -17,7 +17,8 @@ use maimo_provider::{
 };
 
 use super::request::{
-    Answer, ClientRow, GraceText, InvitationRow, InviteArgs, Network, Request, ScrubRow, VolumeRow,
+    Answer, ClientRow, FaceRow, GraceText, InvitationRow, InviteArgs, Network, Request, ScrubRow,
+    StatusRow, VolumeRow,
 };
 use crate::{
     daemon::now,
@@ -34,6 +35,14 @@ pub(crate) fn perform(
     progress: &dyn Fn(u64, u64) -> bool,
 ) -> Result<Answer, CommandError> {
     match request {
+        Request::Status => Ok(Answer::Status(StatusRow {
+            faces: [Network::Tor, Network::Tcp]
+                .map(|network| face_row(provider, network))
+                .into(),
+            volumes: volume_rows(provider)?,
+            clients: provider.clients()?.iter().map(client_row).collect(),
+            connections: None,
+        })),
         Request::Volumes => volumes(provider),
         Request::AddVolume { path, capacity } => {
             provider.add_volume(&path.path(), capacity)?;
@@ -91,8 +100,30 @@ pub(crate) fn perform(
 }
 
 fn volumes(provider: &Provider) -> Result<Answer, CommandError> {
+    volume_rows(provider).map(Answer::Volumes)
+}
+
+fn volume_rows(provider: &Provider) -> Result<Vec<VolumeRow>, CommandError> {
     let rows = provider.volumes()?.into_iter().map(VolumeRow::from);
-    Ok(Answer::Volumes(rows.collect()))
+    Ok(rows.collect())
+}
+
+fn face_row(provider: &Provider, network: Network) -> FaceRow {
+    let published = published(provider, network);
+    let addresses = published
+        .iter()
+        .flat_map(|list| list.addresses().as_slice());
+    FaceRow {
+        network,
+        identity: provider.face(network.into()).auth().to_string(),
+        addresses: addresses.map(Address::to_string).collect(),
+    }
+}
+
+/// Returns where a provider has said that it is.
+fn published(provider: &Provider, network: Network) -> Option<AddressList> {
+    let face = provider.face(network.into());
+    AddressList::verify(&face.addresses()?, &face.auth()).ok()
 }
 
 fn invite(provider: &Provider, args: InviteArgs) -> Result<Answer, CommandError> {
@@ -126,7 +157,6 @@ fn invite(provider: &Provider, args: InviteArgs) -> Result<Answer, CommandError>
 /// Returns where an invitation leads: as told, else where the provider has said that it is, else where its onion service will be.
 fn addresses(provider: &Provider, args: &InviteArgs) -> Result<Addresses, CommandError> {
     let wrong = || CommandError::usage("these addresses cannot stand in one invitation");
-    let network = args.network.into();
     if !args.addresses.is_empty() {
         let mut all = Vec::with_capacity(args.addresses.len());
         for text in &args.addresses {
@@ -137,10 +167,7 @@ fn addresses(provider: &Provider, args: &InviteArgs) -> Result<Addresses, Comman
         }
         return Addresses::new(all).map_err(|_| wrong());
     }
-    let face = provider.face(network);
-    let published = face.addresses();
-    let published = published.and_then(|list| AddressList::verify(&list, &face.auth()).ok());
-    if let Some(list) = published {
+    if let Some(list) = published(provider, args.network) {
         return Ok(list.addresses().clone());
     }
     match args.network {

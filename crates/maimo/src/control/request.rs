@@ -16,6 +16,8 @@ use crate::error::{CommandError, ErrorText};
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Request {
+    /// Who the provider is, its volumes and its clients.
+    Status,
     /// All volumes.
     Volumes,
     /// A folder becomes a volume, or gets another capacity.
@@ -92,6 +94,7 @@ pub(crate) enum GraceText {
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Answer {
+    Status(StatusRow),
     Volumes(Vec<VolumeRow>),
     Scrubbed(ScrubRow),
     Clients {
@@ -109,6 +112,25 @@ pub(crate) enum Answer {
         freed: u64,
     },
     Done,
+}
+
+/// How a provider stands.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct StatusRow {
+    pub(crate) faces: Vec<FaceRow>,
+    pub(crate) volumes: Vec<VolumeRow>,
+    pub(crate) clients: Vec<ClientRow>,
+    /// How many connections of clients are open; nothing where no node runs.
+    pub(crate) connections: Option<u64>,
+}
+
+/// Who and where a provider is on one network.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct FaceRow {
+    pub(crate) network: Network,
+    pub(crate) identity: String,
+    /// Where it last said that it is; none before it did.
+    pub(crate) addresses: Vec<String>,
 }
 
 /// A line from the process that has the provider open.

@@ -20,7 +20,7 @@ use maimo_provider::provider::Provider;
 
 use super::{
     REQUEST_BYTES_MAX, perform, read_line,
-    request::{Line, Request},
+    request::{Answer, Line, Request, StatusRow},
     short,
 };
 use crate::error::{CommandError, ErrorText, Exit};
@@ -39,13 +39,26 @@ pub(crate) struct Served {
     accepting: Option<JoinHandle<()>>,
 }
 
-/// Serves the owner's commands for `provider` at `path`, on threads of its own. The caller has the provider's home, so a socket that is there
+/// Counts the connections of clients that are open.
+pub(crate) type CountConnections = Arc<dyn Fn() -> u64 + Send + Sync>;
+
+/// What commands are answered from.
+struct Node {
+    provider: Provider,
+    connections: Option<CountConnections>,
+}
+
+/// Serves the owner's commands for `provider` at `path`, on threads of its own; `connections` where clients come in. The caller has the provider's home, so a socket that is there
 /// is one that a killed process left.
 ///
 /// # Errors
 ///
 /// The socket cannot be made.
-pub(crate) fn serve(provider: Provider, path: &Path) -> io::Result<Served> {
+pub(crate) fn serve(
+    provider: Provider,
+    path: &Path,
+    connections: Option<CountConnections>,
+) -> io::Result<Served> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -57,7 +70,11 @@ pub(crate) fn serve(provider: Provider, path: &Path) -> io::Result<Served> {
     let is_over = Arc::new(AtomicBool::new(false));
     let accepting = thread::Builder::new().name("control".to_owned()).spawn({
         let is_over = Arc::clone(&is_over);
-        move || accept(&listener, &provider, &is_over)
+        let node = Arc::new(Node {
+            provider,
+            connections,
+        });
+        move || accept(&listener, &node, &is_over)
     })?;
     Ok(Served {
         path: path.to_owned(),
@@ -79,7 +96,7 @@ impl Drop for Served {
     }
 }
 
-fn accept(listener: &UnixListener, provider: &Provider, is_over: &Arc<AtomicBool>) {
+fn accept(listener: &UnixListener, node: &Arc<Node>, is_over: &Arc<AtomicBool>) {
     let mut commands: Vec<JoinHandle<()>> = Vec::new();
     while let Ok((stream, _)) = listener.accept() {
         if is_over.load(Ordering::Relaxed) {
@@ -90,11 +107,11 @@ fn accept(listener: &UnixListener, provider: &Provider, is_over: &Arc<AtomicBool
             // Closed without a word: the other end says that nobody answered.
             continue;
         }
-        let (provider, is_over) = (provider.clone(), Arc::clone(is_over));
+        let (node, is_over) = (Arc::clone(node), Arc::clone(is_over));
         let answering = thread::Builder::new()
             .name("command".to_owned())
             // Whoever asked and is gone cannot be told.
-            .spawn(move || drop(answer(stream, &provider, &is_over)));
+            .spawn(move || drop(answer(stream, &node, &is_over)));
         commands.extend(answering.ok());
     }
     for command in commands {
@@ -102,7 +119,7 @@ fn accept(listener: &UnixListener, provider: &Provider, is_over: &Arc<AtomicBool
     }
 }
 
-fn answer(stream: UnixStream, provider: &Provider, is_over: &AtomicBool) -> io::Result<()> {
+fn answer(stream: UnixStream, node: &Node, is_over: &AtomicBool) -> io::Result<()> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     let mut reader = BufReader::new(stream.try_clone()?);
@@ -124,7 +141,7 @@ fn answer(stream: UnixStream, provider: &Provider, is_over: &AtomicBool) -> io::
         out.send(&Line::Progress(done, total)).is_ok()
     };
     let answered = match serde_json::from_slice::<Request>(&line) {
-        Ok(request) => perform(provider, request, &progress),
+        Ok(request) => perform(&node.provider, request, &progress),
         Err(_) => Err(CommandError::new(
             Exit::Failed,
             "bug",
@@ -133,6 +150,10 @@ fn answer(stream: UnixStream, provider: &Provider, is_over: &AtomicBool) -> io::
         .hint("is it of another version of Maimo? start it again")),
     };
     let line = match answered {
+        Ok(Answer::Status(row)) => Line::Answer(Answer::Status(StatusRow {
+            connections: node.connections.as_ref().map(|count| count()),
+            ..row
+        })),
         Ok(answer) => Line::Answer(answer),
         Err(error) => Line::Error(ErrorText::of(&error)),
     };

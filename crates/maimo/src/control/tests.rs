@@ -49,7 +49,7 @@ fn what_the_owner_asks_is_done_by_the_process_that_has_the_provider() {
             .unwrap()
             .is_none()
     );
-    let served = serve(provider.clone(), &socket).unwrap();
+    let served = serve(provider.clone(), &socket, None).unwrap();
     let mode = fs::metadata(&socket).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
 
@@ -92,7 +92,7 @@ fn what_is_no_request_ends_one_connection_and_nothing_else() {
     let folder = tempfile::tempdir().unwrap();
     let home = folder.path().join("home");
     let socket = socket_of(&home);
-    let _served = serve(provider(&home), &socket).unwrap();
+    let _served = serve(provider(&home), &socket, None).unwrap();
     let say = |bytes: &[u8]| {
         let mut stream = UnixStream::connect(&socket).unwrap();
         // Cut off while it is still being sent, if it is too long.
@@ -116,7 +116,7 @@ fn one_who_says_nothing_keeps_nobody_waiting_and_ends_with_the_node() {
     let folder = tempfile::tempdir().unwrap();
     let home = folder.path().join("home");
     let socket = socket_of(&home);
-    let served = serve(provider(&home), &socket).unwrap();
+    let served = serve(provider(&home), &socket, None).unwrap();
     let silent: Vec<_> = (0..5)
         .map(|_| UnixStream::connect(&socket).unwrap())
         .collect();
@@ -133,7 +133,7 @@ fn a_socket_that_a_killed_process_left_is_taken_over_and_a_deep_home_has_one() {
     let provider = provider(&home);
     let socket = socket_of(&home);
     fs::write(&socket, "left over").unwrap();
-    let served = serve(provider, &socket);
+    let served = serve(provider, &socket, None);
     if cfg!(target_os = "linux") {
         let _served = served.unwrap();
         assert!(asked(&socket, &Request::Volumes).is_ok());

@@ -19,7 +19,7 @@ use maimo_net::{
 use maimo_provider::provider::Provider;
 use tokio::{sync::mpsc, task::JoinSet, time};
 
-use super::{Standing, Stop, manager, now};
+use super::{Standing, Stop, Tally, manager, now};
 use crate::{
     config::Way,
     error::{CommandError, Exit},
@@ -63,6 +63,7 @@ pub(super) struct Node {
     /// Told when an entrance stands.
     pub(super) told: mpsc::UnboundedSender<Standing>,
     pub(super) stop: Stop,
+    pub(super) tally: Arc<Tally>,
 }
 
 impl Node {
@@ -73,14 +74,15 @@ impl Node {
         self.provider.publish(kind, list, now())?;
         let face = self.provider.face(kind);
         let identity = face.auth();
-        let server = Server::new(Arc::new(face), &self.resources);
+        let server = Arc::new(Server::new(Arc::new(face), &self.resources));
+        self.tally.add(&server);
         // Who would hear of it is gone only with the node.
         let _ = self.told.send(Standing {
             kind,
             identity,
             addresses,
         });
-        Ok(Arc::new(server))
+        Ok(server)
     }
 }
 

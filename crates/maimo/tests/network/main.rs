@@ -13,5 +13,6 @@ mod support;
 mod invitations;
 mod job;
 mod node;
+mod peers;
 mod refusals;
 mod stop;

@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 use super::{CHANNEL, broken};
 use crate::{
     connect::ENDLESS,
-    daemon::{Daemon, Entrance, Standing, Stop, now},
+    daemon::{self, Daemon, Entrance, Standing, Stop, now},
     error::CommandError,
     network::Network,
 };
@@ -50,6 +50,8 @@ impl Served {
             network: Arc::clone(network),
             entrances: vec![entrance],
             drain: Duration::from_secs(5),
+            tally: Arc::default(),
+            tell_every: daemon::TELL,
         };
         let (told, stands) = mpsc::channel();
         let stopped = stop.clone();
