@@ -254,7 +254,14 @@ impl From<io::Error> for CommandError {
 impl From<ClientError> for CommandError {
     fn from(error: ClientError) -> Self {
         if let Some(cap) = error.cap_exceeded() {
-            return Self::classified(Exit::CapExceeded, &error).hint(freeing(cap));
+            let told = Self::classified(Exit::CapExceeded, &error);
+            // The library counts bytes.
+            let sized = format!("the cap would be exceeded by {}", Size(cap.over_by));
+            return Self {
+                message: told.message.replace(&cap.to_string(), &sized),
+                ..told
+            }
+            .hint(freeing(cap));
         }
         if matches!(error, ClientError::Cancelled(_)) {
             return Self::new(Exit::Interrupted, "interrupted", "interrupted")
