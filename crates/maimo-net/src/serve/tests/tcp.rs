@@ -99,6 +99,10 @@ async fn idle_clients_hold_nothing_of_the_budgets() {
     assert_eq!(resources.windows.free(), Limits::DEFAULT.window_bytes);
     assert_eq!(resources.bytes.free(), Limits::DEFAULT.bytes);
     assert_eq!(world.server.counters().connected, 12);
+    assert!(
+        world.server.counters().clients == 1,
+        "one, with twelve connections"
+    );
     drop(clients);
     world.stop.cancel();
     serving.await.unwrap().unwrap();
