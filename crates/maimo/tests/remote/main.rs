@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod journal;
+mod kept;
 mod overtaken;
 mod scene;
 

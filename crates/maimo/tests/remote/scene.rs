@@ -44,6 +44,8 @@ pub(crate) struct Wire {
     pub(crate) cut_after: AtomicU64,
     /// What happens elsewhere just before a call of this name, once.
     meanwhile: Mutex<Option<(&'static str, Meanwhile)>>,
+    /// Who looks at each range that is sent.
+    looks: Mutex<Option<Box<dyn FnMut() + Send>>>,
 }
 
 impl Wire {
@@ -63,6 +65,11 @@ impl Wire {
             .unwrap()
             .replace((call, Box::new(meanwhile)));
         assert!(replaced.is_none(), "the last one never happened");
+    }
+
+    /// Has someone look whenever a range is sent.
+    pub(crate) fn at_each_put(&self, look: impl FnMut() + Send + 'static) {
+        *self.looks.lock().unwrap() = Some(Box::new(look));
     }
 
     /// Returns whether nothing is waiting to happen.
@@ -101,6 +108,9 @@ impl Session for Counting {
         let session = self.count("put");
         Box::pin(async move {
             if !put.bytes.is_empty() {
+                if let Some(look) = &mut *self.wire.looks.lock().unwrap() {
+                    look();
+                }
                 let cut = &self.wire.cut_after;
                 let left = cut.load(Ordering::Relaxed);
                 if left == 1 {
