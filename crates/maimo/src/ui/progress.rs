@@ -6,6 +6,7 @@ use std::{
     fmt::Write as _,
     io::{self, Write as _},
     sync::{Arc, Mutex, PoisonError},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -21,6 +22,8 @@ use crate::{
 
 /// How often a terminal is drawn, at most.
 const DRAWN_HZ: u8 = 10;
+/// How often is looked whether something is due.
+const TICK: Duration = Duration::from_millis(100);
 /// How long a rate must have been seen before it says anything about the rest.
 const ETA_AFTER: Duration = Duration::from_secs(1);
 
@@ -42,6 +45,15 @@ impl Progress {
                 meter.tor(*tor);
             }
         });
+        let ticks = Arc::downgrade(&meter);
+        // Without it nothing but events would be shown; no harm where the system gives no thread.
+        let _ = thread::Builder::new()
+            .name("progress".to_owned())
+            .spawn(move || {
+                while ticks.upgrade().is_some_and(|meter| meter.tick()) {
+                    thread::sleep(TICK);
+                }
+            });
         Self { control, meter }
     }
 
@@ -53,6 +65,8 @@ impl Progress {
 
 impl Drop for Progress {
     fn drop(&mut self) {
+        // Who keeps the control must not draw among the results.
+        self.meter.lock().due = None;
         if let Show::Drawn(bar) = &self.meter.show {
             bar.finish_and_clear();
         }
@@ -171,6 +185,15 @@ impl Meter {
             _ => {}
         }
         self.draw_if_due(&mut state);
+    }
+
+    /// Shows what is due while the engine waits for a network and tells nothing. Returns whether there is still something to show.
+    fn tick(&self) -> bool {
+        let mut state = self.lock();
+        if state.snapshot.phase.is_some() {
+            self.draw_if_due(&mut state);
+        }
+        state.due.is_some()
     }
 
     /// Shows how far Tor is: a command that only waits tells nothing else.

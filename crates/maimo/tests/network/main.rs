@@ -14,5 +14,6 @@ mod invitations;
 mod job;
 mod node;
 mod peers;
+mod progress;
 mod refusals;
 mod stop;
