@@ -20,7 +20,7 @@ use std::{
     collections::BTreeMap,
     ffi::OsString,
     fs,
-    path::{Path, PathBuf},
+    path::PathBuf,
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -84,6 +84,12 @@ fn assert_same(found: &BTreeMap<PathBuf, Found>, wanted: &BTreeMap<PathBuf, Foun
         .map(|(path, _)| path)
         .collect();
     assert!(missing.is_empty(), "{what}: lost or changed: {missing:?}");
+}
+
+/// Returns what is a file of all that was found.
+fn files_of(mut tree: BTreeMap<PathBuf, Found>) -> BTreeMap<PathBuf, Found> {
+    tree.retain(|_, found| matches!(found, Found::File(..)));
+    tree
 }
 
 #[test]
@@ -154,17 +160,12 @@ fn a_killed_store_that_deletes_loses_no_file() {
             BTreeMap::new()
         };
         if !all.is_empty() {
-            all.extend(
-                here.into_iter()
-                    .filter(|(_, found)| matches!(found, Found::File(..))),
-            );
-            let files: BTreeMap<_, _> = wanted
-                .iter()
-                .filter(|(_, found)| matches!(found, Found::File(..)))
-                .map(|(path, found)| (path.clone(), found.clone()))
+            all.extend(files_of(here));
+            let files = files_of(wanted.clone());
+            let lost: Vec<_> = files
+                .keys()
+                .filter(|path| !all.contains_key(*path))
                 .collect();
-            let acknowledged = |path: &Path| all.contains_key(path);
-            let lost: Vec<_> = files.keys().filter(|path| !acknowledged(path)).collect();
             // A file that was set aside at the kill is at another name until the next run.
             let aside = Rig::tree(&rig.files())
                 .into_iter()
@@ -176,21 +177,14 @@ fn a_killed_store_that_deletes_loses_no_file() {
             );
         }
         rig.ok(&store);
-        let left: Vec<_> = Rig::tree(&rig.files())
-            .into_iter()
-            .filter(|(_, found)| matches!(found, Found::File(..)))
-            .collect();
+        let left = files_of(Rig::tree(&rig.files()));
         assert!(
             left.is_empty(),
             "not deleted by the next run: {:?}",
-            left.iter().map(|(path, _)| path).collect::<Vec<_>>()
+            left.keys()
         );
     }
-    let files: BTreeMap<_, _> = wanted
-        .into_iter()
-        .filter(|(_, found)| matches!(found, Found::File(..)))
-        .collect();
-    assert_same(&rig.retrieved("back"), &files, "after all");
+    assert_same(&rig.retrieved("back"), &files_of(wanted), "after all");
     assert!(hit > 0, "no kill hit a running store");
 }
 

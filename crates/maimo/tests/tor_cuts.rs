@@ -28,9 +28,9 @@ use maimo_testnet::{Network, TorNode};
 
 use crate::{
     meter::Meter,
-    node::{Node, finished, until},
+    node::{Node, until},
     scene::{By, Files, join, meet, serving, use_system_tor},
-    support::Machine,
+    support::{Machine, finished},
 };
 
 /// Of each store, in millions of bytes.

@@ -13,5 +13,6 @@ mod files;
 mod help;
 mod node;
 mod provider;
+#[allow(dead_code, reason = "other tests use the rest")]
 mod support;
 mod usage;

@@ -4,7 +4,7 @@ use std::{
     fs,
     io::Write,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
 };
 
 use serde_json::Value;
@@ -98,6 +98,19 @@ impl Machine {
         ended.error(code)
     }
 
+    /// Begins to run it, what it writes being kept for [`finished`].
+    pub(crate) fn begin(&self, args: &[&str]) -> Child {
+        let mut command = self.command(args);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().unwrap()
+    }
+
+    /// Returns where something of this machine is after `retrieve --to back`.
+    pub(crate) fn back(&self, relative: &str) -> PathBuf {
+        let path = self.path(relative);
+        self.path("back").join(path.strip_prefix("/").unwrap())
+    }
+
     /// Runs it with this on standard input.
     pub(crate) fn fed(&self, input: &str, args: &[&str]) -> Ended {
         let mut command = self.command(args);
@@ -109,8 +122,13 @@ impl Machine {
         let mut stdin = child.stdin.take().unwrap();
         stdin.write_all(input.as_bytes()).unwrap();
         drop(stdin);
-        child.wait_with_output().unwrap().into()
+        finished(child)
     }
+}
+
+/// Returns how a run that was begun ended.
+pub(crate) fn finished(child: Child) -> Ended {
+    child.wait_with_output().unwrap().into()
 }
 
 /// Runs a prepared command.

@@ -1,8 +1,11 @@
 //! The main job between two machines, undisturbed and with either end killed in the middle of it.
 
-use std::{fs, process::Stdio};
+use std::fs;
 
-use crate::node::{Node, assert_back, client_of, finished, grow, until};
+use crate::{
+    node::{Node, assert_back, client_of, grow},
+    support::finished,
+};
 
 #[test]
 fn what_is_stored_and_deleted_here_comes_back_verified() {
@@ -28,8 +31,7 @@ fn what_is_stored_and_deleted_here_comes_back_verified() {
     let audit = audit.last().unwrap();
     assert_eq!(audit["result"], "intact", "{audit}");
     assert_back(&machine, "mine", 8);
-    let small = machine.path("back").join(mine.strip_prefix('/').unwrap());
-    let small = fs::read_to_string(small.join("small/17")).unwrap();
+    let small = fs::read_to_string(machine.back("mine/small/17")).unwrap();
     assert_eq!(small, "17\n".repeat(17));
 
     let channel = machine.object("channel", &["channel", "list"]);
@@ -74,14 +76,9 @@ fn words_and_address_bring_the_store_back_on_another_machine() {
         "--to",
         &to,
     ]);
-    let below = machine.text("mine");
-    assert!(
-        other
-            .path("back")
-            .join(below.strip_prefix('/').unwrap())
-            .join("1")
-            .exists()
-    );
+    let back = machine.path("mine/1");
+    let back = other.path("back").join(back.strip_prefix("/").unwrap());
+    assert!(back.exists());
 }
 
 #[test]
@@ -89,14 +86,7 @@ fn a_provider_that_dies_in_the_middle_goes_on_where_it_was() {
     let mut node = Node::running();
     let machine = client_of(&node);
     grow(&machine, "mine", 24);
-    let mut command = machine.command(&["--json", "--limit-upload", "8MiB", "store"]);
-    command.arg(machine.path("mine"));
-    let child = command
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    until("something arrived", || arrived(&node) > 1 << 20);
+    let child = node.storing(&machine, "mine");
     node.kill();
     node.start();
     let first = finished(child);
@@ -112,37 +102,10 @@ fn a_client_that_dies_in_the_middle_is_finished_by_the_next_run() {
     let node = Node::running();
     let machine = client_of(&node);
     grow(&machine, "mine", 24);
-    let mut command = machine.command(&["--limit-upload", "8MiB", "store"]);
-    command.arg(machine.path("mine"));
-    let mut child = command
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    until("something arrived", || arrived(&node) > 1 << 20);
+    let mut child = node.storing(&machine, "mine");
     child.kill().unwrap();
     child.wait().unwrap();
     machine.done(&["store", &machine.text("mine")]);
     machine.done(&["verify", "--read-all"]);
     assert_back(&machine, "mine", 24);
-}
-
-/// Returns how many bytes lie in the provider's volume, holes aside.
-fn arrived(node: &Node) -> u64 {
-    use std::os::unix::fs::MetadataExt;
-    let mut sum = 0;
-    let mut waiting = vec![node.machine.path("disk")];
-    while let Some(path) = waiting.pop() {
-        // Files come and go while it runs.
-        let Ok(metadata) = fs::symlink_metadata(&path) else {
-            continue;
-        };
-        if metadata.is_dir() {
-            let entries = fs::read_dir(&path).into_iter().flatten().flatten();
-            waiting.extend(entries.map(|entry| entry.path()));
-        } else {
-            sum += metadata.blocks() * 512;
-        }
-    }
-    sum
 }

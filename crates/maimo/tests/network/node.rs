@@ -3,13 +3,14 @@
 use std::{
     io::{BufRead, BufReader},
     net::{Ipv4Addr, SocketAddr, TcpListener},
+    os::unix::fs::MetadataExt,
     process::{Child, ChildStdout, Stdio},
     time::Duration,
 };
 
 use serde_json::Value;
 
-use crate::support::{Ended, Machine};
+use crate::support::Machine;
 
 /// A provider with one volume, and its process while it runs.
 pub(crate) struct Node {
@@ -93,6 +94,36 @@ impl Node {
         }
     }
 
+    /// Begins to store a folder of a client's, slowly, and returns the running program once something has arrived here.
+    pub(crate) fn storing(&self, client: &Machine, folder: &str) -> Child {
+        let folder = client.text(folder);
+        let child = client.begin(&["--json", "--limit-upload", "8MiB", "store", &folder]);
+        let before = self.bytes_on_disk();
+        until("something arrived", || {
+            self.bytes_on_disk() > before + (1 << 20)
+        });
+        child
+    }
+
+    /// Returns how many bytes lie in the volume, holes aside.
+    fn bytes_on_disk(&self) -> u64 {
+        let mut sum = 0;
+        let mut waiting = vec![self.machine.path("disk")];
+        while let Some(path) = waiting.pop() {
+            // Files come and go while it runs.
+            let Ok(metadata) = std::fs::symlink_metadata(&path) else {
+                continue;
+            };
+            if metadata.is_dir() {
+                let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+                waiting.extend(entries.map(|entry| entry.path()));
+            } else {
+                sum += metadata.blocks() * 512;
+            }
+        }
+        sum
+    }
+
     /// Invites a client and returns the line.
     pub(crate) fn invite(&self, label: &str) -> String {
         let args = ["client", "invite", label, "--cap", "1GiB"];
@@ -155,8 +186,7 @@ pub(crate) fn assert_back(machine: &Machine, folder: &str, files: u32) {
         &to,
         "--overwrite",
     ]);
-    let below = machine.text(folder);
-    let back = machine.path("back").join(below.strip_prefix('/').unwrap());
+    let back = machine.back(folder);
     for file in 0..files {
         let found = std::fs::read(back.join(file.to_string())).unwrap();
         assert!(found == noise(u64::from(file) + 1), "{folder}/{file}");
@@ -172,9 +202,4 @@ pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
         std::thread::sleep(Duration::from_millis(50));
     }
     panic!("never: {what}");
-}
-
-/// Returns how a child ended.
-pub(crate) fn finished(child: Child) -> Ended {
-    child.wait_with_output().unwrap().into()
 }

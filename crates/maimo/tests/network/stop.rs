@@ -1,10 +1,11 @@
 //! Stopping: what runs may end, and a second request ends it at once.
 
-use std::process::Stdio;
-
 use rustix::process::Signal;
 
-use crate::node::{Node, assert_back, client_of, finished, grow};
+use crate::{
+    node::{Node, assert_back, client_of, grow},
+    support::finished,
+};
 
 #[test]
 fn a_request_to_stop_ends_in_order_and_the_next_start_serves_on() {
@@ -29,14 +30,7 @@ fn a_stop_in_the_middle_of_a_store_loses_nothing() {
     let mut node = Node::running();
     let machine = client_of(&node);
     grow(&machine, "mine", 16);
-    let mut command = machine.command(&["--json", "--limit-upload", "8MiB", "store"]);
-    command.arg(machine.path("mine"));
-    let child = command
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    std::thread::sleep(std::time::Duration::from_millis(500));
+    let child = node.storing(&machine, "mine");
     node.signal(Signal::TERM);
     assert_eq!(node.ended(), Some(0), "{}", node.log());
     node.start();
