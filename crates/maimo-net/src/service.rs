@@ -341,7 +341,9 @@ impl Classify for ServiceError {
             Self::UnknownClient => {
                 Some("ask the provider for an invitation, or whether access was revoked")
             }
-            Self::Revoked => Some("what it stored can be retrieved until the grace is over"),
+            Self::Revoked => Some(
+                "ask the provider; until its grace is over, if that was not cut short, what is stored can be retrieved",
+            ),
             Self::InvitationRefused { .. } => Some("ask the provider for a new invitation"),
             Self::OtherProvider => {
                 Some("ask the provider, on another way, whether the address is still theirs")

@@ -193,11 +193,15 @@ impl Config {
         variable: &dyn Fn(&str) -> Option<std::ffi::OsString>,
     ) -> Result<Self, CommandError> {
         let table: Table = text.parse().map_err(|error: toml::de::Error| {
+            let start = error.span().map_or(0, |span| span.start);
+            let line = text.bytes().take(start).filter(|byte| *byte == b'\n');
             CommandError::config(format!(
-                "{} is no TOML: {}",
+                "{}, line {}, is no TOML: {}",
                 file.display(),
+                line.count() + 1,
                 error.message()
             ))
+            .hint("a line is a key, an equals sign and a value, as in transport = \"tcp\"")
         })?;
         for key in table.keys() {
             if key.contains('_') || !KEYS.contains(&key.replace('-', "_").as_str()) {

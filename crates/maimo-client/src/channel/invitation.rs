@@ -81,8 +81,10 @@ fn refused(error: &InvitationError) -> ClientError {
     use maimo_core::error::Classify as _;
 
     let hint = error.hint();
+    // What was wrong with its bytes is its cause.
+    let cause = core::error::Error::source(error).map(|cause| format!(": {cause}"));
     ClientError::Input {
-        message: error.to_string(),
+        message: format!("{error}{}", cause.unwrap_or_default()),
         hint,
     }
 }

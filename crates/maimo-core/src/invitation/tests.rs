@@ -46,6 +46,22 @@ fn a_ticket_s_line_is_no_invitation() {
 }
 
 #[test]
+fn an_invitation_of_a_newer_maimo_is_told_from_a_damaged_line() {
+    let mut bytes = invitation(offer()).unwrap().encode().to_vec();
+    // Magic and type, then the version.
+    bytes[5] += 1;
+    let error = Invitation::from_line(&line::encode("invite", &bytes))
+        .err()
+        .unwrap();
+    let newer = InvitationError::Parse(ParseError::Version { found: 2 });
+    assert_eq!(error, newer);
+    assert!(
+        error.hint().is_some_and(|hint| hint.contains("update")),
+        "{error:?}"
+    );
+}
+
+#[test]
 fn an_invitation_expires() {
     let invitation = invitation(offer()).unwrap();
     assert_eq!(invitation.check(Timestamp(999)), Ok(()));

@@ -15,9 +15,9 @@ use crate::{
     context::Context,
     control::{self, CountConnections},
     daemon::{self, Daemon, Entrance, Standing, Stop, Tally},
-    error::CommandError,
+    error::{CommandError, Exit},
     network::announced_by_tcp,
-    ui::{Page, Report, Told},
+    ui::{Page, Report, Told, shown_path},
 };
 
 /// Run this node until it is interrupted: serve those whom it stores for
@@ -32,7 +32,14 @@ pub(crate) struct Args {}
 pub(crate) fn run(_args: &Args, ctx: &Context) -> Outcome {
     // Before anything is opened: an interrupt from now on ends in order.
     let stop = Stop::on_signals()?;
-    let provider = ctx.provider()?;
+    let provider = ctx.provider().map_err(|error| {
+        if !error.is_in_use() {
+            return error;
+        }
+        let home = shown_path(&ctx.places.provider);
+        CommandError::new(Exit::Failed, "local_io", format!("another process has {home} open"))
+            .hint("does this node run already? `maimo status` tells; another node needs a home of its own (--home)")
+    })?;
     let socket = control::socket_of(&ctx.places.provider);
     let tally = Arc::<Tally>::default();
     let counts = Arc::clone(&tally);

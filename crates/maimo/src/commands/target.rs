@@ -61,6 +61,14 @@ impl Target {
                     return Err(CommandError::classified(Exit::Usage, &error)
                         .hint("copy the whole address again, and its port"));
                 }
+                Err(ParseAddressError::Port | ParseAddressError::Host)
+                    if text.contains(':') && !text.contains('/') =>
+                {
+                    return Err(CommandError::usage(format!(
+                        "{text} is neither an address nor a folder that is there"
+                    ))
+                    .hint("an address is host.example:4243; a new folder with a colon in its name is ./NAME"));
+                }
                 Err(_) => {}
             }
         }
@@ -100,12 +108,38 @@ fn read_line(ctx: &Context) -> Result<Zeroizing<String>, CommandError> {
 
 #[cfg(test)]
 mod tests {
+    use maimo_core::{
+        address::Addresses,
+        clock::Timestamp,
+        custody::Grace,
+        identity::AuthSecretKey,
+        invitation::{InvitationToken, Offer},
+    };
+
     use super::*;
 
     #[test]
     fn a_line_is_known_by_its_beginning_in_any_case() {
         assert!(is_line("maimo:invite1xyz") && is_line(" MAIMO:INVITE1XYZ"));
         assert!(!is_line("maimo") && !is_line("/mnt/maimo:x") && !is_line(""));
+    }
+
+    #[test]
+    fn an_invitation_that_expired_is_the_providers_to_renew() {
+        let at: Address = "127.0.0.1:1".parse().unwrap();
+        let offer = Offer {
+            provider: AuthSecretKey::from_seed(&[2; 32]).public(),
+            addresses: Addresses::new(vec![at]).unwrap(),
+            expires: Timestamp(1000),
+            cap: 1,
+            reserve: 1,
+            grace: Grace::DEFAULT,
+        };
+        let line = Invitation::new(offer, InvitationToken::from_bytes(&[5; 16])).unwrap();
+        let error = invitation(&line.to_line()).err().unwrap();
+        assert_eq!(error.exit(), Exit::Provider);
+        let hint = error.hint_text().unwrap();
+        assert!(hint.contains("new invitation"), "{hint}");
     }
 
     #[test]

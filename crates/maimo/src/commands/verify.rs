@@ -158,11 +158,13 @@ impl Report for Audits {
         if let Some(detail) = &audit.detail {
             message = format!("{message}: {detail}");
         }
-        Err(CommandError::new(exit, kind, message).hint(match exit {
-            Exit::AuditFailed => {
+        Err(CommandError::new(exit, kind, message).hint(match audit.result {
+            AuditResult::Damaged | AuditResult::Missing => {
                 "`maimo verify --read-all` tells how much; what is still here can be stored again"
             }
-            Exit::Rollback => "both signed heads are kept as evidence; ask the provider",
+            AuditResult::Rollback => "both signed heads are kept as evidence; ask the provider",
+            AuditResult::Refused => "ask the provider why; nothing says that the bytes are lost",
+            AuditResult::Slow => "try again; if it stays so, ask the provider",
             _ => "is the provider's disk mounted, is it reachable? then try again",
         }))
     }
@@ -259,6 +261,16 @@ mod tests {
             assert_eq!(exit(&[result]), Exit::Provider);
         }
         assert_eq!(exit(&[Rollback]), Exit::Rollback);
+    }
+
+    #[test]
+    fn whoever_is_refused_is_not_told_to_look_at_a_disk() {
+        let hint = |result| {
+            let error = Audits(vec![audit(result)]).verdict().unwrap_err();
+            error.hint_text().unwrap().to_owned()
+        };
+        assert!(hint(AuditResult::Refused).contains("ask the provider"));
+        assert!(hint(AuditResult::Offline).contains("mounted"));
     }
 
     #[test]

@@ -67,13 +67,13 @@ impl<T: Settable> Setting<T> {
             .transpose()
             .map_err(|wrong| {
                 CommandError::config(format!("`{key}` in {}: {wrong}", file.display()))
+                    .hint("set it right, or take it out for its default")
             })?;
         if let Some(text) = variable(&name) {
             let text = text
                 .into_string()
-                .map_err(|_| CommandError::config(format!("the variable {name} is not UTF-8")))?;
-            let value = T::from_text(&text)
-                .map_err(|wrong| CommandError::config(format!("the variable {name}: {wrong}")))?;
+                .map_err(|_| wrong_variable(&name, "not UTF-8"))?;
+            let value = T::from_text(&text).map_err(|wrong| wrong_variable(&name, &wrong))?;
             return Ok(Self {
                 value,
                 origin: Origin::Variable(name),
@@ -98,6 +98,11 @@ impl<T: Settable> Setting<T> {
             self.origin = Origin::Flag;
         }
     }
+}
+
+fn wrong_variable(name: &str, wrong: &str) -> CommandError {
+    CommandError::config(format!("the variable {name}: {wrong}"))
+        .hint("set it right, or unset it: then the configuration file holds, or the default")
 }
 
 /// A type of value: how it is read from TOML and from a variable.

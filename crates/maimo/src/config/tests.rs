@@ -57,7 +57,19 @@ fn what_does_not_parse_is_an_error_wherever_it_stands() {
         wrong("exclude = [1]", &[]),
         "`exclude` in /c.toml: not a list of texts"
     );
-    assert!(wrong("exclude = [", &[]).starts_with("/c.toml is no TOML: "));
+    let told = wrong("slices = 1\n\nexclude = [", &[]);
+    assert!(told.starts_with("/c.toml, line 3, is no TOML: "), "{told}");
+}
+
+#[test]
+fn every_wrong_value_comes_with_what_to_do() {
+    let hint = |text, variables: &[_]| {
+        let error = config(text, variables).unwrap_err();
+        error.hint_text().unwrap_or_default().to_owned()
+    };
+    assert!(hint("slices = -1", &[]).contains("take it out"));
+    assert!(hint("", &[("MAIMO_SLICES", "x")]).contains("unset it"));
+    assert!(hint("slices", &[]).contains("equals sign"));
 }
 
 #[test]

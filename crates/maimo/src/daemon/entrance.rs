@@ -14,7 +14,7 @@ use maimo_net::{
     connect::Provider as _,
     serve::{Resources, Server},
     service::ServiceError,
-    transport::{Listener, tcp::TcpListener},
+    transport::{Listener, TransportError, tcp::TcpListener},
 };
 use maimo_provider::provider::Provider;
 use tokio::{sync::mpsc, task::JoinSet, time};
@@ -95,10 +95,14 @@ async fn keep_tcp(
     for address in listen {
         let listener = TcpListener::bind(*address, None).await;
         listeners.push(listener.map_err(|error| {
+            let why = match error {
+                TransportError::CannotListen { detail } => detail,
+                error => error.to_string(),
+            };
             CommandError::new(
                 Exit::Failed,
                 "local_io",
-                format!("cannot listen on {address}: {error}"),
+                format!("cannot listen on {address}: {why}"),
             )
             .hint("does another node run, or is it no address of this machine? see `listen` in the configuration")
         })?);

@@ -135,4 +135,58 @@ fn an_address_that_is_taken_ends_the_node() {
         error["message"].as_str().unwrap().contains("cannot listen"),
         "{error}"
     );
+    assert_eq!(
+        error["message"].as_str().unwrap().matches("listen").count(),
+        1,
+        "{error}"
+    );
+}
+
+#[test]
+fn a_second_node_in_one_home_is_told_which_home() {
+    let node = Node::running();
+    let error = node.machine.error(1, &["start"]);
+    let home = node.machine.text("home/provider");
+    assert!(
+        error["message"].as_str().unwrap().contains(&home),
+        "{error}"
+    );
+    assert!(
+        error["hint"].as_str().unwrap().contains("--home"),
+        "{error}"
+    );
+}
+
+/// Neither is a provider made there, in a folder of that name, without a word.
+#[test]
+fn an_address_that_is_mistyped_is_neither_asked_for_nor_made_a_folder() {
+    let machine = client();
+    for wrong in [
+        "node.example:port",
+        "node.example:",
+        "node.example:99999",
+        "no de:80",
+    ] {
+        let error = machine.error(2, &["channel", "open", wrong]);
+        assert!(
+            error["hint"].as_str().unwrap().contains("./NAME"),
+            "{error}"
+        );
+        assert!(!machine.path(wrong).exists(), "{wrong}");
+    }
+    machine.done(&["channel", "open", "./with:colon"]);
+}
+
+#[test]
+fn an_address_at_which_another_provider_is_tells_whom_to_ask() {
+    let (node, other) = (Node::running(), Node::running());
+    let at = other.at.to_string();
+    let args = ["client", "invite", "bob", "--cap", "1GiB", "--address", &at];
+    let line = node.machine.object("invitation", &args);
+    let line = line["invitation"].as_str().unwrap();
+    let error = client().error(21, &["channel", "open", line]);
+    assert!(
+        error["hint"].as_str().unwrap().contains("ask the provider"),
+        "{error}"
+    );
 }
