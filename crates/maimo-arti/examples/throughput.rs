@@ -9,10 +9,14 @@
 use std::{
     fmt,
     path::Path,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
     time::{Duration, Instant},
 };
 
+use futures::future::join_all;
 use maimo_arti::{ArtiSettings, ArtiTor, Authority, PrivateNetwork};
 use maimo_core::{address::Address, identity::OnionSecretKey};
 use maimo_net::transport::{BoxedStream, Isolation, Listener, Transport};
@@ -156,6 +160,12 @@ async fn carry(stream: &mut BoxedStream, length: usize, send: bool) {
     }
 }
 
+/// Returns an isolation that nothing had before.
+fn fresh() -> Isolation {
+    static DRAWN: AtomicU8 = AtomicU8::new(0);
+    Isolation([DRAWN.fetch_add(1, Ordering::Relaxed); 16])
+}
+
 /// What a transfer took.
 struct Took {
     mib_per_s: f64,
@@ -177,17 +187,16 @@ async fn measure(
     down: bool,
     bytes: usize,
 ) -> Took {
-    let mut streams = Vec::new();
     let begun = Instant::now();
-    for number in 0..circuits {
-        let isolation = Isolation([number + 1; 16]);
-        streams.push(client.dial(address, isolation).await.unwrap());
-    }
+    // New ones for each measurement, all at once: no circuit has gathered speed before.
+    let dials = (0..circuits).map(|_| client.dial(address, fresh()));
+    let streams = join_all(dials).await;
     let dialled = begun.elapsed();
     let length = bytes / usize::from(circuits);
     let begun = Instant::now();
     let mut tasks = Vec::new();
-    for mut stream in streams {
+    for stream in streams {
+        let mut stream = stream.unwrap();
         tasks.push(tokio::spawn(async move {
             stream.write_u64_le(length as u64).await.unwrap();
             stream.write_u8(u8::from(down)).await.unwrap();
