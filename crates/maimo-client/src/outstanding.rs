@@ -5,7 +5,10 @@
 
 use core::{future::Future, pin::Pin};
 
-use futures::stream::{FuturesUnordered, StreamExt};
+use futures::{
+    future::{Either, select},
+    stream::{FuturesUnordered, StreamExt},
+};
 use futures_executor::block_on;
 use maimo_core::{live_map::LiveMap, units::GROUP_BYTES};
 use maimo_net::service::{Reply, ServiceError};
@@ -41,6 +44,20 @@ impl<'a, K: Send + 'a, T: 'a> Outstanding<'a, K, T> {
     /// Waits for the next answer; nothing where no call is under way.
     pub(crate) fn next(&mut self) -> Option<(K, Result<T, ServiceError>)> {
         block_on(self.running.next())
+    }
+
+    /// Waits for the next answer, or for what else may happen first.
+    pub(crate) fn next_or<O>(
+        &mut self,
+        other: impl Future<Output = O> + Unpin,
+    ) -> Either<(K, Result<T, ServiceError>), O> {
+        let next = self.running.next();
+        match block_on(select(next, other)) {
+            Either::Left((Some(answer), _)) => Either::Left(answer),
+            // No call is under way.
+            Either::Left((None, other)) => Either::Right(block_on(other)),
+            Either::Right((other, _)) => Either::Right(other),
+        }
     }
 }
 

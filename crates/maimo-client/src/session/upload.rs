@@ -11,6 +11,7 @@
 use std::{collections::VecDeque, thread, time::Duration};
 
 use bytes::Bytes;
+use futures::future::Either;
 use maimo_core::{custody::PackClass, reference::ObjectRef};
 use maimo_net::service::{PUT_BYTES, Put, PutReply, ServiceError};
 use maimo_vault::pack::PackKind;
@@ -156,9 +157,21 @@ impl<'c, S: Source> Uploads<'c, S> {
         self.packs.push_back((upload, source));
     }
 
-    /// Returns whether another pack would find room: all that is to be sent of the others is under way.
-    pub(crate) fn has_room(&self) -> bool {
-        !self.calls.is_full() && self.packs.iter().all(|(upload, _)| upload.left.is_empty())
+    /// Sends what there is room for. Returns whether another pack would find room: all that is to be sent of the others is under way.
+    pub(crate) fn send(&mut self) -> Result<bool, ClientError> {
+        while !self.calls.is_full() && self.start()? {}
+        Ok(!self.calls.is_full())
+    }
+
+    /// Waits for one answer, or for what else may happen first. Returns the pack that is held by the answer, if one is.
+    pub(crate) fn step_or<O>(
+        &mut self,
+        other: impl Future<Output = O> + Unpin,
+    ) -> Result<Either<Option<ObjectRef>, O>, ClientError> {
+        match self.calls.next_or(other) {
+            Either::Left((call, answer)) => Ok(Either::Left(self.take_in(call, answer)?)),
+            Either::Right(other) => Ok(Either::Right(other)),
+        }
     }
 
     /// Sends on until a pack is held, and returns it; nothing where none is on its way.
@@ -179,10 +192,18 @@ impl<'c, S: Source> Uploads<'c, S> {
 
     /// Sends what there is room for and waits for one answer. Returns the pack that is held by it, if one is.
     pub(crate) fn step(&mut self) -> Result<Option<ObjectRef>, ClientError> {
-        while !self.calls.is_full() && self.start()? {}
-        let Some(((pack, step), answer)) = self.calls.next() else {
-            return Ok(None);
-        };
+        self.send()?;
+        match self.calls.next() {
+            Some((call, answer)) => self.take_in(call, answer),
+            None => Ok(None),
+        }
+    }
+
+    fn take_in(
+        &mut self,
+        (pack, step): (ObjectRef, Step),
+        answer: Result<PutReply, ServiceError>,
+    ) -> Result<Option<ObjectRef>, ClientError> {
         let place = self
             .packs
             .iter()

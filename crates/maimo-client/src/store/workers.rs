@@ -20,6 +20,11 @@ use std::{
 
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, unbounded};
+use futures::{
+    channel::mpsc::{self, UnboundedReceiver, UnboundedSender},
+    future::Either,
+    stream::StreamExt,
+};
 use maimo_core::{id::ChannelId, reference::ObjectRef};
 use maimo_vault::{
     name::PackNumber,
@@ -123,7 +128,7 @@ impl Room {
 struct Shared {
     channels: Vec<Arc<OpenChannel>>,
     /// The way to the sender of each channel at the other end of a network.
-    senders: HashMap<ChannelId, Sender<Parcel>>,
+    senders: HashMap<ChannelId, UnboundedSender<Parcel>>,
     spool: Arc<Spool>,
     room: Arc<Room>,
     keep_tokens: bool,
@@ -154,12 +159,12 @@ impl Workers {
             if !channel.session.appetite().is_remote {
                 continue;
             }
-            let (sender, parcels) = unbounded();
+            let (sender, parcels) = mpsc::unbounded();
             senders.insert(channel.id, sender);
             let channel = Arc::clone(channel);
             let (spool, room, done) = (Arc::clone(spool), Arc::clone(&room), done.clone());
             threads.push(thread::spawn(move || {
-                if let Err(error) = send(&channel, &parcels, &spool, &room, &done) {
+                if let Err(error) = send(&channel, parcels, &spool, &room, &done) {
                     room.end();
                     // Nobody listens where the run has ended.
                     let _ = done.send(Err(error));
@@ -226,7 +231,7 @@ impl Workers {
                     may_be_there: true,
                     whole: Arc::clone(&whole),
                 };
-                sender.send(parcel).map_err(|_| ended())?;
+                sender.unbounded_send(parcel).map_err(|_| ended())?;
             }
             self.in_flight += 1;
         }
@@ -346,7 +351,7 @@ fn seal_and_send(builder: PackBuilder, shared: &Shared) -> Result<Option<Arrived
             whole: Arc::clone(&whole),
         };
         // A sender that ended has said why.
-        let _ = sender.send(parcel);
+        let _ = sender.unbounded_send(parcel);
     }
     for (channel, reference, bytes) in here {
         channel.upload(PackKind::Data, reference, &bytes)?;
@@ -358,7 +363,7 @@ fn seal_and_send(builder: PackBuilder, shared: &Shared) -> Result<Option<Arrived
 /// Sends what comes from the spool to one channel, until nothing can come any more or the run is over.
 fn send(
     channel: &OpenChannel,
-    parcels: &Receiver<Parcel>,
+    mut parcels: UnboundedReceiver<Parcel>,
     spool: &Spool,
     room: &Room,
     done: &Sender<Result<Arrived, ClientError>>,
@@ -367,44 +372,37 @@ fn send(
     let mut waiting: HashMap<ObjectRef, Parcel> = HashMap::new();
     let mut is_open = true;
     while !room.is_over() {
-        while is_open && uploads.has_room() {
-            let parcel = if waiting.is_empty() {
-                parcels.recv().map_err(|_| TryRecvError::Disconnected)
-            } else {
-                parcels.try_recv()
-            };
-            match parcel {
-                Ok(parcel) => {
-                    let upload = if parcel.may_be_there {
-                        Upload::of_rest(PackKind::Data, parcel.pack)
-                    } else {
-                        Upload::of_new(PackKind::Data, parcel.pack)
-                    };
-                    uploads.add(upload, spool.bytes_of(&parcel.pack)?);
-                    waiting.insert(parcel.pack, parcel);
-                }
-                Err(TryRecvError::Empty) => break,
-                Err(TryRecvError::Disconnected) => is_open = false,
-            }
-        }
-        if waiting.is_empty() {
-            if is_open {
-                continue;
-            }
+        let happened = if uploads.send()? && is_open {
+            // What is sealed meanwhile goes at once, not once a range of what went before has been answered.
+            uploads.step_or(parcels.next())?
+        } else if waiting.is_empty() {
             return Ok(());
-        }
-        let Some(pack) = uploads.step()? else {
-            continue;
+        } else {
+            Either::Left(uploads.step()?)
         };
-        let Some(parcel) = waiting.remove(&pack) else {
-            continue;
-        };
-        spool.held(parcel.number, channel.id)?;
-        spool.drop_bytes(pack.root);
-        room.give(pack.length);
-        if let Some(arrived) = parcel.whole.held() {
-            // Nobody listens where the run has ended.
-            let _ = done.send(Ok(arrived));
+        match happened {
+            Either::Right(Some(parcel)) => {
+                let upload = if parcel.may_be_there {
+                    Upload::of_rest(PackKind::Data, parcel.pack)
+                } else {
+                    Upload::of_new(PackKind::Data, parcel.pack)
+                };
+                uploads.add(upload, spool.bytes_of(&parcel.pack)?);
+                waiting.insert(parcel.pack, parcel);
+            }
+            Either::Right(None) => is_open = false,
+            Either::Left(held) => {
+                let Some(parcel) = held.and_then(|pack| waiting.remove(&pack)) else {
+                    continue;
+                };
+                spool.held(parcel.number, channel.id)?;
+                spool.drop_bytes(parcel.pack.root);
+                room.give(parcel.pack.length);
+                if let Some(arrived) = parcel.whole.held() {
+                    // Nobody listens where the run has ended.
+                    let _ = done.send(Ok(arrived));
+                }
+            }
         }
     }
     Ok(())

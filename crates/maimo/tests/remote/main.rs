@@ -60,6 +60,19 @@ fn what_needs_packs_asks_first_what_others_have_stored() {
 }
 
 #[test]
+fn a_pack_does_not_wait_for_answers_to_the_one_before_it() {
+    let scene = Scene::new();
+    scene.begin("home");
+    let mut client = scene.open("home");
+    for n in 0..40 {
+        scene.write(&format!("files/{n}"), &noise(n, 1_000_000));
+    }
+    scene.far.wire.answer_late();
+    let report = scene.store(&mut client, "files");
+    assert_eq!(report.files_new, 40);
+}
+
+#[test]
 fn a_little_that_another_machine_overtook_is_stored_on_top_of_it() {
     let scene = Scene::new();
     let words = scene.begin("one");

@@ -95,6 +95,27 @@ fn send(session: &Arc<Slow>, upload: Upload) -> Result<Option<ObjectRef>, Client
 }
 
 #[test]
+fn a_pack_that_comes_while_an_answer_is_awaited_leaves_at_once() {
+    let slow = Arc::new(Slow {
+        together: usize::MAX,
+        ..Slow::default()
+    });
+    let channel = channel(&slow);
+    let mut uploads = Uploads::new(&channel);
+    let short = ObjectRef {
+        length: 4096,
+        ..PACK
+    };
+    uploads.add(Upload::of_new(PackKind::Data, short), bytes());
+    assert!(uploads.send().unwrap());
+    let happened = uploads.step_or(core::future::ready("another")).unwrap();
+    assert!(matches!(happened, Either::Right("another")));
+    uploads.add(Upload::of_new(PackKind::Data, PACK), bytes());
+    assert!(!uploads.send().unwrap());
+    assert_eq!(slow.sent.lock().unwrap().len(), 4);
+}
+
+#[test]
 fn a_new_pack_is_sent_in_many_calls_at_a_time_and_nothing_is_asked() {
     // It would wait for ever if fewer than two were under way.
     let slow = Arc::new(Slow {
