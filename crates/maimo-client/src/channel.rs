@@ -7,7 +7,7 @@ use maimo_core::{
     clock::Timestamp,
     id::{ChannelId, RootHash},
 };
-use maimo_net::service::WhichHead;
+use maimo_net::{connect::Load, service::WhichHead};
 use maimo_vault::journal::record::Record;
 
 use crate::{
@@ -132,7 +132,7 @@ impl Engine {
             }
             (row, false)
         };
-        let channel = self.connect(&row)?;
+        let channel = self.connect(&row, Load::Light)?;
         let has_begun = self.catalog.position()?.sequence > 0;
         // What a first commit here became was found out before.
         if !is_resumed

@@ -447,6 +447,7 @@ impl Engine {
         Receipt::verify(&receipt, &first.auth)
             .and_then(|receipt| receipt.check(first.id, seen.sequence, seen.root))
             .map_err(|_| first.wrong("a receipt"))?;
+        self.reached(first.id);
         let head = candidate.after.head.as_ref().ok_or_else(not_read)?;
         let mut ancestry = Vec::new();
         candidate.after.ancestry.encode(&mut ancestry);

@@ -20,7 +20,10 @@ use maimo_core::{
     id::{ChannelId, RootHash},
     identity::AuthPublicKey,
 };
-use maimo_net::{connect::Connector, service::ServiceError};
+use maimo_net::{
+    connect::{Connector, Load},
+    service::ServiceError,
+};
 use maimo_vault::{candidate::ChannelView, commit::Commit, keys::MasterSecret};
 use rusqlite::Connection;
 
@@ -129,9 +132,31 @@ impl Engine {
         layout.into_iter().map(|id| self.channel(id)).collect()
     }
 
+    /// Returns the layout's channels, the first one first, without waiting for their providers.
+    pub(crate) fn channels_begun(&mut self) -> Result<Vec<Arc<OpenChannel>>, ClientError> {
+        let layout = self.layout()?;
+        if layout.is_empty() {
+            return Err(no_channel());
+        }
+        let begin = |id| self.channel_for(id, Load::Unknown);
+        layout.into_iter().map(begin).collect()
+    }
+
     /// Returns a channel, and connects to it if that is still to be done.
     pub(crate) fn channel(&mut self, id: ChannelId) -> Result<Arc<OpenChannel>, ClientError> {
+        self.channel_for(id, Load::Light)
+    }
+
+    /// Returns a channel, open, that is about to be asked for little or much.
+    pub(crate) fn channel_for(
+        &mut self,
+        id: ChannelId,
+        load: Load,
+    ) -> Result<Arc<OpenChannel>, ClientError> {
         if let Some(open) = self.open.iter().find(|open| open.id == id) {
+            if load == Load::Heavy {
+                open.session.expect_much();
+            }
             return Ok(Arc::clone(open));
         }
         let mut row = self.channel_row(id)?;
@@ -146,7 +171,7 @@ impl Engine {
                 }
             }
         }
-        self.connect(&row)
+        self.connect(&row, load)
     }
 
     /// Returns what is known of a channel: what was opened here, else what the journal says of it.
@@ -168,7 +193,11 @@ impl Engine {
     }
 
     /// Connects to a channel's provider.
-    pub(crate) fn connect(&mut self, row: &ChannelRow) -> Result<Arc<OpenChannel>, ClientError> {
+    pub(crate) fn connect(
+        &mut self,
+        row: &ChannelRow,
+        load: Load,
+    ) -> Result<Arc<OpenChannel>, ClientError> {
         let auth = auth_key(row)?;
         let (id, keys) = channel_keys(&self.secret, &auth);
         if id != row.id {
@@ -177,7 +206,9 @@ impl Engine {
                 row.name
             )));
         }
-        let reply = self.connector.connect(&row.addresses, auth, &keys.client);
+        let reply = self
+            .connector
+            .connect(&row.addresses, auth, &keys.client, load);
         let session =
             futures_executor::block_on(reply).map_err(|source| ClientError::Provider {
                 channel: row.name.clone(),
@@ -193,7 +224,9 @@ impl Engine {
         });
         self.open.retain(|open| open.id != id);
         self.open.push(Arc::clone(&channel));
-        self.reached(id);
+        if load != Load::Unknown {
+            self.reached(id);
+        }
         Ok(channel)
     }
 

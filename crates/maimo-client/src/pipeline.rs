@@ -20,7 +20,7 @@ use maimo_vault::{
 use crate::{
     error::ClientError,
     keys::StoreKeys,
-    progress::{Control, Event, Phase},
+    progress::{Cancelled, Control, Event, Phase},
     scan::{
         compare::{Compare, Step},
         excludes::Excludes,
@@ -73,30 +73,18 @@ pub fn run(
     } else {
         Phase::Storing
     }));
-    let paths = roots::in_order(&request.paths)?;
-    let walk = Walk::new(Scope {
-        excludes: Excludes::new(&request.excludes)?,
-        never: roots::never(&request.leave_out),
-    });
-    let threads = request
-        .threads
-        .or_else(|| thread::available_parallelism().ok());
-    let threads = threads.map_or(1, NonZeroUsize::get);
     if request.dry_run {
-        return thread::scope(|scope| {
-            let _closing = Closing(&walk);
-            for _ in 0..threads {
-                scope.spawn(|| walk.run());
-            }
-            let mut outcome = Outcome::default();
-            scan(&walk, &paths, known, &mut |step| {
-                outcome.count(step, control);
-                Ok(control.check()?)
-            })?;
-            Ok(outcome)
-        });
+        let mut outcome = Outcome::default();
+        look(request, known, &mut |step| {
+            outcome.count(step, control);
+            Ok(control.check()?)
+        })?;
+        return Ok(outcome);
     }
 
+    let paths = roots::in_order(&request.paths)?;
+    let walk = request.walk()?;
+    let threads = request.threads();
     let gear = Gear::new(&keys.gear);
     let shop = Shop {
         keys,
@@ -140,6 +128,52 @@ pub fn run(
         })
     })?;
     filler.finish()
+}
+
+/// Returns whether what is new or changed comes to so many bytes: reads nothing but folders, and no further than it takes to know.
+///
+/// # Errors
+///
+/// As [`run`].
+pub fn comes_to(
+    bytes: u64,
+    request: &PipelineRequest,
+    known: &mut dyn KnownTree,
+    control: &Control,
+) -> Result<bool, ClientError> {
+    let mut found = 0;
+    let looked = look(request, known, &mut |step| {
+        if let Step::Candidate(candidate) = step
+            && candidate.stat.kind == Kind::Regular
+        {
+            found += candidate.stat.size;
+        }
+        if found >= bytes {
+            return Err(Cancelled.into());
+        }
+        Ok(control.check()?)
+    });
+    if found >= bytes {
+        return Ok(true);
+    }
+    looked.map(|()| false)
+}
+
+/// Scans, and no more.
+fn look(
+    request: &PipelineRequest,
+    known: &mut dyn KnownTree,
+    tell: &mut dyn FnMut(Step) -> Result<(), ClientError>,
+) -> Result<(), ClientError> {
+    let paths = roots::in_order(&request.paths)?;
+    let walk = request.walk()?;
+    thread::scope(|scope| {
+        let _closing = Closing(&walk);
+        for _ in 0..request.threads() {
+            scope.spawn(|| walk.run());
+        }
+        scan(&walk, &paths, known, tell)
+    })
 }
 
 fn scan(
@@ -228,6 +262,19 @@ impl PipelineRequest {
             threads: None,
             dry_run: false,
         }
+    }
+
+    fn walk(&self) -> Result<Walk, ClientError> {
+        Ok(Walk::new(Scope {
+            excludes: Excludes::new(&self.excludes)?,
+            never: roots::never(&self.leave_out),
+        }))
+    }
+
+    fn threads(&self) -> usize {
+        let threads = self.threads;
+        let threads = threads.or_else(|| thread::available_parallelism().ok());
+        threads.map_or(1, NonZeroUsize::get)
     }
 }
 

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 
 use futures_executor::block_on;
 use maimo_core::{clock::Timestamp, id::RootHash, reference::ObjectRef};
+use maimo_net::connect::Load;
 use maimo_vault::{
     commit::StorePart,
     pack::PackLayout,
@@ -101,7 +102,7 @@ impl Engine {
                 addresses: info.addresses,
                 list: 0,
             };
-            let other = self.connect(&row).and_then(|channel| {
+            let other = self.connect(&row, Load::Light).and_then(|channel| {
                 let part = self.show(&channel)?;
                 Ok((channel, part))
             });
@@ -152,13 +153,14 @@ impl Engine {
             })?;
         let (id, _) = channel_keys(&self.secret, &auth);
         let known = self.node.channels()?.into_iter().find(|row| row.id == id);
-        self.connect(&ChannelRow {
+        let row = ChannelRow {
             id,
             auth: *auth.as_bytes(),
             name: known.map_or(name, |row| row.name),
             addresses: vec![address.to_owned()],
             list: 0,
-        })
+        };
+        self.connect(&row, Load::Light)
     }
 
     /// Reads what a channel shows; nothing where it has no head.

@@ -351,6 +351,12 @@ impl StoreSink for Run<'_> {
         self.read()
     }
 
+    fn much(&mut self) {
+        for channel in &self.channels {
+            channel.session.expect_much();
+        }
+    }
+
     fn seal(&mut self, builder: PackBuilder) -> Result<(), ClientError> {
         self.control.check()?;
         self.read()?;

@@ -79,6 +79,17 @@ impl Pool {
         spawned(&self.runtime, async move { control.reach().await })
     }
 
+    /// Begins to open the control circuit, for the first call to find it open or on its way.
+    pub fn reach_ahead(&self) {
+        let control = Arc::downgrade(&self.control);
+        self.runtime.spawn(async move {
+            // The first call learns what keeps it from opening.
+            if let Some(control) = control.upgrade() {
+                let _ = control.reach().await;
+            }
+        });
+    }
+
     /// Makes a call on the control circuit.
     fn ask<T, C>(&self, patience: control::Patience, call: C) -> Reply<'static, T>
     where
@@ -201,6 +212,10 @@ impl Session for Pool {
 
     fn appetite(&self) -> Appetite {
         self.appetite
+    }
+
+    fn expect_much(&self) {
+        self.bulk.expect_much();
     }
 
     fn audit(&self, challenge: Bytes) -> Reply<'_, Bytes> {

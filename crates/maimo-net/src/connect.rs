@@ -26,6 +26,7 @@ pub trait Connector: Send + Sync {
         addresses: &'a [String],
         auth: AuthPublicKey,
         client: &'a Arc<ClientSecretKey>,
+        load: Load,
     ) -> Reply<'a, Arc<dyn Session>>;
 
     /// Takes up an invitation for the key `client`; the same one again for the same key is answered as the first time.
@@ -36,6 +37,32 @@ pub trait Connector: Send + Sync {
         invitation: &'a Invitation,
         client: &'a Arc<ClientSecretKey>,
     ) -> Reply<'a, Welcome>;
+}
+
+/// What a session is opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Load {
+    /// Questions, and little beside them.
+    Light,
+    /// Much of packs is to be read or put at once. Where that takes circuits of its own they are opened beside the first.
+    Heavy,
+    /// What is still to be found out: a way to the provider is begun and not waited for. What keeps it from opening is what the first call ends
+    /// with; [`Session::expect_much`] may follow.
+    Unknown,
+}
+
+impl Load {
+    /// From how many bytes on a transfer is heavy.
+    pub const HEAVY_BYTES: u64 = 4 * 1024 * 1024;
+
+    /// Returns what so many bytes are.
+    pub const fn of(bytes: u64) -> Self {
+        if bytes < Self::HEAVY_BYTES {
+            Self::Light
+        } else {
+            Self::Heavy
+        }
+    }
 }
 
 /// What an invitation led to.

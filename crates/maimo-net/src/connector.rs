@@ -25,7 +25,7 @@ use self::way::Way;
 use crate::{
     backoff::Backoff,
     circuits::{self, Counters, Pool, Statistics, spawned},
-    connect::{Connector, Welcome},
+    connect::{Connector, Load, Welcome},
     http::Budget,
     rate::Limits,
     service::{Reply, ServiceError, Session},
@@ -123,6 +123,7 @@ impl Connector for NetworkConnector {
         addresses: &'a [String],
         auth: AuthPublicKey,
         client: &'a Arc<ClientSecretKey>,
+        load: Load,
     ) -> Reply<'a, Arc<dyn Session>> {
         let way = match self.way(addresses.iter().map(String::as_str)) {
             Ok(way) => way,
@@ -133,6 +134,14 @@ impl Connector for NetworkConnector {
             circuits, counters, ..
         } = &*self.shared;
         let pool = Pool::new(dial, *circuits, counters, self.runtime.clone());
+        match load {
+            Load::Light => {}
+            Load::Heavy => pool.expect_much(),
+            Load::Unknown => {
+                pool.reach_ahead();
+                return Box::pin(async move { Ok(Arc::new(pool) as Arc<dyn Session>) });
+            }
+        }
         Box::pin(async move {
             pool.reach().await?;
             let session: Arc<dyn Session> = Arc::new(pool);

@@ -14,7 +14,7 @@ use maimo_core::{
 };
 
 use crate::{
-    connect::{Connector, Provider, Welcome},
+    connect::{Connector, Load, Provider, Welcome},
     service::{Reply, ServiceError, Session},
 };
 
@@ -60,6 +60,7 @@ impl Connector for InProcess {
         addresses: &'a [String],
         auth: AuthPublicKey,
         client: &'a Arc<ClientSecretKey>,
+        _: Load,
     ) -> Reply<'a, Arc<dyn Session>> {
         Box::pin(async move {
             let mut failed = ServiceError::Offline {

@@ -65,6 +65,9 @@ pub trait Session: Send + Sync {
     /// Returns one slice (`maimo_core::verify`, whole groups) for each pack asked for, in that order.
     fn read(&self, reads: Vec<Read>) -> Reply<'_, Vec<Bytes>>;
 
+    /// Says that much of packs is about to be put or read. A way that opens circuits does so ahead of it; nothing is asked of the provider.
+    fn expect_much(&self) {}
+
     /// Answers an encoded [`maimo_core::audit::Challenge`].
     fn audit(&self, challenge: Bytes) -> Reply<'_, Bytes>;
 

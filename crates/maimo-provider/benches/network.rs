@@ -35,7 +35,7 @@ use maimo_core::{
     inventory::Inventory,
 };
 use maimo_net::{
-    connect::{Connector as _, Provider as _},
+    connect::{Connector as _, Load, Provider as _},
     connector::{NetworkConnector, Settings},
     serve::{Limits, Resources, Server},
     service::{Session, WhichHead},
@@ -240,7 +240,8 @@ impl Bench {
     ) -> Arc<dyn Session> {
         let key = Arc::new(ClientSecretKey::from_seed(&seed));
         let addresses = [running.address.clone()];
-        block_on(connector.connect(&addresses, self.auth, &key)).expect("a provider that answers")
+        block_on(connector.connect(&addresses, self.auth, &key, Load::Light))
+            .expect("a provider that answers")
     }
 
     fn channel(&self, key: &ClientSecretKey) -> ChannelId {

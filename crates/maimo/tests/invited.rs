@@ -31,7 +31,7 @@ use maimo_core::{
     reference::ObjectRef,
 };
 use maimo_net::{
-    connect::{Connector, Provider as _, Welcome},
+    connect::{Connector, Load, Provider as _, Welcome},
     service::{
         Appetite, ChannelStatus, Put, PutReply, Read, Reply, ServiceError, Session, ShownHead,
         WhichHead,
@@ -68,6 +68,7 @@ impl Connector for Net {
         addresses: &'a [String],
         auth: AuthPublicKey,
         client: &'a Arc<ClientSecretKey>,
+        _: Load,
     ) -> Reply<'a, Arc<dyn Session>> {
         Box::pin(async move {
             let face = addresses.iter().find_map(|address| self.at(address).ok());

@@ -9,6 +9,7 @@ use std::{
 };
 
 use crossbeam_channel::{Receiver, select};
+use maimo_net::connect::Load;
 use maimo_vault::{
     journal::{
         batch::{BATCH_BYTES_MAX, Batch, Stamp},
@@ -338,7 +339,11 @@ impl<'a> Filler<'a> {
             frame,
         };
         self.outcome.bytes_new += u64::from(chunk.plaintext_length);
+        let before = self.outcome.bytes_framed;
         self.outcome.bytes_framed += frame.len() as u64;
+        if (before..self.outcome.bytes_framed).contains(&Load::HEAVY_BYTES) {
+            self.sink.much();
+        }
         let place = self.push(framed)?;
         self.shop.seen.look().place(chunk.id, place);
         Ok(place)

@@ -32,6 +32,9 @@ pub trait StoreSink {
         Ok(())
     }
 
+    /// Called once a run is at [`Load::HEAVY_BYTES`](maimo_net::connect::Load::HEAVY_BYTES): there is much to be sent before long.
+    fn much(&mut self) {}
+
     /// Takes a filled data pack, its repeated records set; to be sealed and uploaded behind the caller's back, bounded.
     fn seal(&mut self, builder: PackBuilder) -> Result<(), ClientError>;
 

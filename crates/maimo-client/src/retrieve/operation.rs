@@ -2,8 +2,8 @@
 
 use std::{io::Write, sync::Arc};
 
-use maimo_net::service::Session;
-use maimo_vault::name::SourceId;
+use maimo_net::{connect::Load, service::Session};
+use maimo_vault::{journal::content::Content, name::SourceId};
 
 use super::{
     RetrieveOptions, RetrieveReport, StoredTree, retrieve,
@@ -30,7 +30,7 @@ impl Engine {
         let reader = self.catalog.reader()?;
         let source = self.source_asked(&reader, request.source.as_deref())?;
         let selection = Selection::new(&reader, source, request)?;
-        let channels = self.reachable()?;
+        let channels = self.reachable(load(&selection)?)?;
         let fetch = fetch(&channels, &self.keys);
         let options = RetrieveOptions {
             to: request.to.clone(),
@@ -72,18 +72,18 @@ impl Engine {
         let Some(content) = content else {
             return Err(found.err().map_or(DumpError::NotAFile, DumpError::from));
         };
-        let channels = self.reachable()?;
+        let channels = self.reachable(Load::of(size(&content)))?;
         let fetch = fetch(&channels, &self.keys);
         let packs = CatalogPacks::new(&reader);
         dump::dump(&content, &packs, &fetch, out, control)
     }
 
     /// Returns the layout's channels that answer, the first one first.
-    fn reachable(&mut self) -> Result<Vec<Arc<OpenChannel>>, ClientError> {
+    fn reachable(&mut self, load: Load) -> Result<Vec<Arc<OpenChannel>>, ClientError> {
         let mut open = Vec::new();
         let mut away = None;
         for id in self.layout()? {
-            match self.channel(id) {
+            match self.channel_for(id, load) {
                 Ok(channel) => open.push(channel),
                 Err(error @ ClientError::Provider { .. }) => {
                     away.get_or_insert(error);
@@ -96,6 +96,30 @@ impl Engine {
             _ if open.is_empty() => Err(ClientError::NoChannel("no channel is open".to_owned())),
             _ => Ok(open),
         }
+    }
+}
+
+/// Returns whether much is to be read.
+fn load(selection: &Selection<'_>) -> Result<Load, ClientError> {
+    let mut bytes = 0;
+    let counted = selection.each(&mut |stored| {
+        bytes += size(&stored.content);
+        if bytes < Load::HEAVY_BYTES {
+            return Ok(());
+        }
+        // Enough is known.
+        Err(Cancelled.into())
+    });
+    if bytes < Load::HEAVY_BYTES {
+        counted?;
+    }
+    Ok(Load::of(bytes))
+}
+
+fn size(content: &Content) -> u64 {
+    match content {
+        Content::Regular { size, .. } => *size,
+        _ => 0,
     }
 }
 

@@ -3,6 +3,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use maimo_core::id::RootHash;
+use maimo_net::connect::Load;
 use maimo_vault::{
     compress::Level,
     dictionary::Dictionary,
@@ -87,6 +88,12 @@ impl Engine {
     ) -> Result<Option<(StoreReport, Tokens)>, ClientError> {
         let keys = Arc::clone(&self.keys);
         let source = self.node.source();
+        let channels = self.channels_begun()?;
+        if self.begins_with_much(asked, control)? {
+            for channel in &channels {
+                channel.session.expect_much();
+            }
+        }
         let mut run = Run::begin(self, control, asked.level, request.delete_local, trusting)?;
         asked.dictionary = run.engine.dictionary(asked.level)?;
         let mut tree = CatalogTree::new(run.engine.catalog.reader()?, source);
@@ -106,6 +113,21 @@ impl Engine {
         report.sequence = committed.sequence;
         report.roots = self.named_roots()?;
         Ok(Some((report, ended.tokens)))
+    }
+
+    /// Returns whether this machine stores for the first time, and much: its circuits can then be opened while the provider is asked what it has.
+    fn begins_with_much(
+        &self,
+        asked: &PipelineRequest,
+        control: &Control,
+    ) -> Result<bool, ClientError> {
+        let reader = self.catalog.reader()?;
+        let source = self.node.source();
+        if reader.runs()?.iter().any(|run| run.source == source) {
+            return Ok(false);
+        }
+        let mut tree = CatalogTree::new(reader, source);
+        pipeline::comes_to(Load::HEAVY_BYTES, asked, &mut tree, control)
     }
 
     fn named_roots(&self) -> Result<Vec<(String, RootHash)>, ClientError> {

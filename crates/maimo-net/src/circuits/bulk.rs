@@ -6,7 +6,7 @@
 //! 1. jobs that nobody waits for are dropped; circuits that stall, or on which a job is late while others answer, are given up;
 //! 2. jobs without a sign of the provider for too long end as offline;
 //! 3. jobs go to the circuits in use, two each; what a dead circuit carried is at the front again;
-//! 4. circuits are opened as the queue and [`Growth`] want, with pauses after failures, and a cap on them;
+//! 4. circuits are opened as the queue, or what was announced, and [`Growth`] want, with pauses after failures, and a cap on them;
 //! 5. at the end of the queue a circuit without work takes over the job that would be last, and the first answer ends the other;
 //! 6. circuits without work for long are closed.
 
@@ -53,7 +53,13 @@ const GAIN: f64 = 1.5;
 
 /// The caller's end.
 pub(super) struct Bulk {
-    inbox: mpsc::UnboundedSender<Work>,
+    inbox: mpsc::UnboundedSender<Said>,
+}
+
+/// What the caller's end says to the scheduler.
+enum Said {
+    Work(Work),
+    MuchIsToCome,
 }
 
 impl Bulk {
@@ -71,7 +77,12 @@ impl Bulk {
     /// Puts work in the queue.
     pub(super) fn submit(&self, work: Work) {
         // It fails only when the runtime has ended; then the caller's end of the answer says so.
-        let _ = self.inbox.send(work);
+        let _ = self.inbox.send(Said::Work(work));
+    }
+
+    /// Has circuits opened for work that is to come.
+    pub(super) fn expect_much(&self) {
+        let _ = self.inbox.send(Said::MuchIsToCome);
     }
 }
 
@@ -116,6 +127,8 @@ struct Scheduler {
     /// The provider is busy until then.
     paused_until: Option<Instant>,
 
+    /// Until when circuits are kept ready for work that was announced.
+    expecting_until: Option<Instant>,
     opening: usize,
     open_at: Option<Instant>,
     backoff: Backoff,
@@ -142,6 +155,7 @@ impl Scheduler {
             moved: 0,
             sign_at: None,
             paused_until: None,
+            expecting_until: None,
             opening: 0,
             open_at: None,
             backoff: Backoff::new(Duration::from_secs(1), Duration::from_secs(30), seed),
@@ -152,7 +166,7 @@ impl Scheduler {
         }
     }
 
-    async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Work>) {
+    async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Said>) {
         loop {
             let due = self.step(Instant::now());
             let sleep = async {
@@ -162,16 +176,16 @@ impl Scheduler {
                 }
             };
             select! {
-                work = inbox.recv() => match work {
-                    Some(work) => {
-                        self.queue.push_back(Job::new(work, Instant::now()));
-                        // All that is there, so that the queue's length is its length.
-                        while let Ok(work) = inbox.try_recv() {
-                            self.queue.push_back(Job::new(work, Instant::now()));
-                        }
+                said = inbox.recv() => {
+                    let Some(said) = said else {
+                        return;
+                    };
+                    self.hear(said, Instant::now());
+                    // All that is there, so that the queue's length is its length.
+                    while let Ok(said) = inbox.try_recv() {
+                        self.hear(said, Instant::now());
                     }
-                    None => return,
-                },
+                }
                 Some(event) = self.tasks.join_next() => {
                     // Else it was ended by us.
                     if let Ok(event) = event {
@@ -197,9 +211,20 @@ impl Scheduler {
         let idle = self.settings.bulk_idle;
         self.lanes.retain(|_, lane| !lane.is_idle(idle, now));
         if self.queue.is_empty() && self.running.is_empty() {
-            return (!self.lanes.is_empty()).then(|| now + idle / 4);
+            let waits = !self.lanes.is_empty() || self.is_expecting(now);
+            return waits.then(|| now + idle / 4);
         }
         Some(now + TICK)
+    }
+
+    fn hear(&mut self, said: Said, now: Instant) {
+        match said {
+            Said::Work(work) => self.queue.push_back(Job::new(work, now)),
+            Said::MuchIsToCome => {
+                self.growth.expect_much();
+                self.expecting_until = Some(now + self.settings.bulk_idle);
+            }
+        }
     }
 
     // ---- what happened ------------------------------------------------------------------------------------------------------------
@@ -264,6 +289,8 @@ impl Scheduler {
                 lane.take(id, now);
             }
         }
+        // What was announced is there, or will be no more than what is asked for.
+        self.expecting_until = None;
         let mut job = running.job;
         if let Err(ServiceError::Busy(pause)) = outcome {
             let since = *job.busy_since.get_or_insert(now);
@@ -466,6 +493,10 @@ impl Scheduler {
         }
     }
 
+    fn is_expecting(&self, now: Instant) -> bool {
+        self.expecting_until.is_some_and(|until| until > now)
+    }
+
     /// Begins a try of a job on a circuit.
     fn attempt(&mut self, id: JobId, on: LaneId, now: Instant) {
         let (Some(running), Some(lane)) = (self.running.get_mut(&id), self.lanes.get(&on)) else {
@@ -486,10 +517,14 @@ impl Scheduler {
 
     /// Opens circuits: as many as help, and ahead of time those that are likely to be tried next.
     fn open(&mut self, now: Instant) {
-        let work = self.queue.len() + self.running.len();
-        // Each of those ahead could be kept busy, twice over.
-        let ahead = self.growth.ahead(now).min(self.queue.len() / (2 * JOBS));
-        let wanted = (self.growth.level() + ahead).min(work);
+        let wanted = if self.is_expecting(now) {
+            self.growth.level() + self.growth.ahead(now)
+        } else {
+            let work = self.queue.len() + self.running.len();
+            // Each of those ahead could be kept busy, twice over.
+            let ahead = self.growth.ahead(now).min(self.queue.len() / (2 * JOBS));
+            (self.growth.level() + ahead).min(work)
+        };
         let open = self
             .lanes
             .values()

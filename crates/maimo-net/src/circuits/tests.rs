@@ -154,6 +154,38 @@ async fn a_single_job_opens_a_single_circuit() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn work_that_was_announced_finds_its_circuits_open() {
+    let bench = bench(Plan::default());
+    bench.pool.expect_much();
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(bench.world.dials().len(), 4);
+    all_held(puts(&bench, 0..32)).await;
+    assert_eq!(bench.world.dials().len(), 4);
+    assert!(bench.world.shares().iter().all(|share| *share > 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn circuits_for_work_that_never_comes_are_closed() {
+    let bench = bench(Plan::default());
+    bench.pool.expect_much();
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(bench.counters.statistics().circuits, 4);
+    sleep(Duration::from_mins(3)).await;
+    assert_eq!(bench.counters.statistics().circuits, 0);
+    assert_eq!(bench.world.dials().len(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_finds_the_circuit_that_was_begun_ahead_of_it() {
+    let bench = bench(Plan::default());
+    bench.pool.reach_ahead();
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(bench.counters.statistics().circuits, 1);
+    bench.pool.prove(1).await.unwrap();
+    assert_eq!(bench.world.dials().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_a_dead_circuit_carried_goes_over_others_and_little_is_sent_twice() {
     let bench = bench(Plan::default());
     let outcomes = puts(&bench, 0..100);

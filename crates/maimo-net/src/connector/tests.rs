@@ -86,7 +86,9 @@ async fn addresses_of_a_network_that_is_not_in_use_are_refused_and_not_dialled()
     assert!(not_allowed(tcp.identify(ONION).await.err()));
     let addresses = [ONION.to_owned(), "dir:/provider".to_owned()];
     let client = client();
-    let session = tcp.connect(&addresses, auth(1).public(), &client).await;
+    let session = tcp
+        .connect(&addresses, auth(1).public(), &client, Load::Light)
+        .await;
     assert!(not_allowed(session.err()));
 
     let onion: Arc<dyn Transport> = Arc::new(network.transport(Network::Onion));
@@ -108,7 +110,12 @@ async fn another_key_than_the_one_asked_for_is_refused_at_once() {
     let start = Instant::now();
     let client = client();
     let session = connector
-        .connect(&[address(1).to_string()], auth(1).public(), &client)
+        .connect(
+            &[address(1).to_string()],
+            auth(1).public(),
+            &client,
+            Load::Light,
+        )
         .await;
     assert_eq!(session.err(), Some(ServiceError::OtherProvider));
     let welcome = connector.redeem(&invitation(), &client).await;
@@ -127,7 +134,7 @@ async fn the_first_address_that_answers_with_the_key_serves() {
     let addresses = [1, 2, 3].map(|port| address(port).to_string());
     let client = client();
     connector
-        .connect(&addresses, auth(1).public(), &client)
+        .connect(&addresses, auth(1).public(), &client, Load::Light)
         .await
         .unwrap();
     assert_eq!(network.counts().dialled, 2);
@@ -143,7 +150,7 @@ async fn an_address_that_says_nothing_does_not_keep_the_next_from_being_asked() 
     let client = client();
     let start = Instant::now();
     connector
-        .connect(&addresses, auth(1).public(), &client)
+        .connect(&addresses, auth(1).public(), &client, Load::Light)
         .await
         .unwrap();
     assert!(start.elapsed() <= Duration::from_secs(45));
@@ -160,7 +167,7 @@ async fn nobody_there_is_offline_in_bounded_time() {
         connector.identify(&address(1).to_string()).await.err()
     ));
     let addresses = [address(1).to_string()];
-    let session = connector.connect(&addresses, auth(1).public(), &client);
+    let session = connector.connect(&addresses, auth(1).public(), &client, Load::Light);
     assert!(offline(session.await.err()));
     assert!(offline(
         connector.redeem(&invitation(), &client).await.err()

@@ -8,7 +8,7 @@ use maimo_core::{
     invitation::Invitation,
 };
 use maimo_net::{
-    connect::{Connector, Welcome},
+    connect::{Connector, Load, Welcome},
     connector::{self, NetworkConnector},
     in_process::InProcess,
     rate::Limits,
@@ -136,14 +136,15 @@ impl Connector for Router {
         addresses: &'a [String],
         auth: AuthPublicKey,
         client: &'a Arc<ClientSecretKey>,
+        load: Load,
     ) -> Reply<'a, Arc<dyn Session>> {
         if addresses.iter().any(|address| is_folder(address)) {
-            return self.folders.connect(addresses, auth, client);
+            return self.folders.connect(addresses, auth, client, load);
         }
         Box::pin(async move {
             self.network.admit(addresses.iter().map(String::as_str))?;
             let connector = self.network.connector().await?;
-            connector.connect(addresses, auth, client).await
+            connector.connect(addresses, auth, client, load).await
         })
     }
 

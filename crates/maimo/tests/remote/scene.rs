@@ -6,6 +6,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -23,7 +24,7 @@ use maimo_core::{
     reference::ObjectRef,
 };
 use maimo_net::{
-    connect::{self, Connector, Welcome},
+    connect::{self, Connector, Load, Welcome},
     in_process::InProcess,
     service::{
         Appetite, ChannelStatus, Put, PutReply, Read, Reply, ServiceError, Session, ShownHead,
@@ -31,6 +32,7 @@ use maimo_net::{
     },
 };
 use maimo_provider::provider::{FolderTerms, Provider};
+use tokio::sync::oneshot;
 
 type Meanwhile = Box<dyn FnOnce() + Send>;
 
@@ -42,13 +44,47 @@ pub(crate) struct Wire {
     sent: Mutex<Vec<(ObjectRef, u64)>>,
     /// One more than how many further ranges arrive before the way is cut; 0 for never.
     pub(crate) cut_after: AtomicU64,
+    /// How the ranges of the first pack are answered: once one of another pack was sent.
+    pub(crate) late: Mutex<Option<Late>>,
     /// What happens elsewhere just before a call of this name, once.
     meanwhile: Mutex<Option<(&'static str, Meanwhile)>>,
     /// Who looks at each range that is sent.
     looks: Mutex<Option<Box<dyn FnMut() + Send>>>,
 }
 
+/// Ranges that are not answered yet.
+#[derive(Default)]
+pub(crate) struct Late {
+    pack: Option<ObjectRef>,
+    waiting: Vec<oneshot::Sender<()>>,
+}
+
+impl Late {
+    /// Takes note of a range sent; returns what its answer waits for.
+    fn sent(&mut self, pack: ObjectRef) -> Option<oneshot::Receiver<()>> {
+        if *self.pack.get_or_insert(pack) != pack {
+            for waiting in self.waiting.drain(..) {
+                let _ = waiting.send(());
+            }
+            return None;
+        }
+        let (told, answer) = oneshot::channel();
+        self.waiting.push(told);
+        Some(answer)
+    }
+}
+
 impl Wire {
+    /// Answers the first pack's ranges only once one of another was sent; not at all, if that takes a minute.
+    pub(crate) fn answer_late(self: &Arc<Self>) {
+        *self.late.lock().unwrap() = Some(Late::default());
+        let wire = Arc::clone(self);
+        std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_mins(1));
+            *wire.late.lock().unwrap() = None;
+        });
+    }
+
     pub(crate) fn called(&self) -> Vec<&'static str> {
         std::mem::take(&mut self.calls.lock().unwrap())
     }
@@ -119,6 +155,19 @@ impl Session for Counting {
                 }
                 cut.store(left.saturating_sub(1), Ordering::Relaxed);
                 self.wire.sent.lock().unwrap().push((put.pack, put.offset));
+                let late = self
+                    .wire
+                    .late
+                    .lock()
+                    .unwrap()
+                    .as_mut()
+                    .map(|late| late.sent(put.pack));
+                if let Some(Some(answer)) = late
+                    && answer.await.is_err()
+                {
+                    let detail = "no other pack was sent".to_owned();
+                    return Err(ServiceError::Offline { detail });
+                }
             }
             session.put(put).await
         })
@@ -151,7 +200,11 @@ impl Session for Counting {
         self.count("addresses").addresses()
     }
     fn appetite(&self) -> Appetite {
-        Appetite::NETWORK
+        // More than a pack has ranges.
+        Appetite {
+            calls: 64,
+            ..Appetite::NETWORK
+        }
     }
 }
 
@@ -188,9 +241,10 @@ impl Connector for Far {
         addresses: &'a [String],
         auth: AuthPublicKey,
         client: &'a Arc<ClientSecretKey>,
+        load: Load,
     ) -> Reply<'a, Arc<dyn Session>> {
         Box::pin(async move {
-            let inner = self.inner.connect(addresses, auth, client).await?;
+            let inner = self.inner.connect(addresses, auth, client, load).await?;
             let wire = Arc::clone(&self.wire);
             Ok(Arc::new(Counting { wire, inner }) as Arc<dyn Session>)
         })

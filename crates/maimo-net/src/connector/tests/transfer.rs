@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::{
-    connect::Provider,
+    connect::{Load, Provider},
     serve::{self, Resources, Server},
     service::{PUT_BYTES, Put, PutReply, Read},
     transport::memory::Faults,
@@ -127,7 +127,7 @@ fn serve(network: &MemoryNetwork) -> Arc<Shelf> {
 async fn session(connector: &NetworkConnector) -> Arc<dyn Session> {
     let addresses = [address(1).to_string()];
     let client = client();
-    let opened = connector.connect(&addresses, auth(1).public(), &client);
+    let opened = connector.connect(&addresses, auth(1).public(), &client, Load::Light);
     opened.await.unwrap()
 }
 
@@ -266,7 +266,7 @@ async fn an_invitation_is_taken_up_and_opens_the_channel() {
     let connector = connector(&network);
     let stranger = Arc::new(ClientSecretKey::from_seed(&[101; 32]));
     let addresses = [address(1).to_string()];
-    let connect = || connector.connect(&addresses, auth(1).public(), &stranger);
+    let connect = || connector.connect(&addresses, auth(1).public(), &stranger, Load::Light);
     let refused = connect().await.unwrap().prove(1).await;
     assert_eq!(refused.unwrap_err(), ServiceError::UnknownClient);
 
