@@ -62,8 +62,21 @@ pub fn train<'s>(samples: impl IntoIterator<Item = &'s [u8]>) -> Option<Vec<u8>>
         bytes.extend_from_slice(sample);
         lengths.push(sample.len());
     }
+    // Training takes a good part of a second and gives a dictionary of noise, too.
+    if !repeats(&bytes) {
+        return None;
+    }
     let dictionary = from_continuous(&bytes, &lengths, DICTIONARY_BYTES_MAX).ok()?;
     (!dictionary.is_empty()).then_some(dictionary)
+}
+
+/// Returns whether samples in a row, where each may refer to those before it, come out shorter by as much as makes a dictionary worth its bytes.
+fn repeats(samples: &[u8]) -> bool {
+    const FAST: i32 = 1;
+    let Ok(short) = zstd::bulk::compress(samples, FAST) else {
+        return true;
+    };
+    short.len() < samples.len() - samples.len() / 64
 }
 
 /// A dictionary that is ready for use.
@@ -162,6 +175,28 @@ mod tests {
                 .bytes
                 .len(),
         )
+    }
+
+    /// Bytes that do not compress, the first `shared` of them the same for all seeds.
+    fn noise(seed: u64, shared: usize) -> Vec<u8> {
+        let mut bytes = vec![0; 2048];
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&seed.to_le_bytes());
+        hasher.finalize_xof().fill(&mut bytes);
+        for (place, byte) in bytes[..shared].iter_mut().enumerate() {
+            *byte = blake3::hash(&place.to_le_bytes()).as_bytes()[0];
+        }
+        bytes
+    }
+
+    #[test]
+    fn files_that_share_nothing_make_no_dictionary_and_those_that_share_a_little_do() {
+        let trained = |shared| {
+            let samples: Vec<_> = (0..1000).map(|seed| noise(seed, shared)).collect();
+            train(samples.iter().map(Vec::as_slice))
+        };
+        assert_eq!(trained(0), None);
+        assert!(trained(100).is_some());
     }
 
     #[test]
