@@ -179,13 +179,14 @@ mod tests {
 
     /// Bytes that do not compress, the first `shared` of them the same for all seeds.
     fn noise(seed: u64, shared: usize) -> Vec<u8> {
+        let fill = |seed: u64, bytes: &mut [u8]| {
+            let mut hasher = blake3::Hasher::new();
+            hasher.update(&seed.to_le_bytes());
+            hasher.finalize_xof().fill(bytes);
+        };
         let mut bytes = vec![0; 2048];
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(&seed.to_le_bytes());
-        hasher.finalize_xof().fill(&mut bytes);
-        for (place, byte) in bytes[..shared].iter_mut().enumerate() {
-            *byte = blake3::hash(&place.to_le_bytes()).as_bytes()[0];
-        }
+        fill(seed, &mut bytes);
+        fill(u64::MAX, &mut bytes[..shared]);
         bytes
     }
 
