@@ -305,10 +305,22 @@ fn prepare(settings: &ArtiSettings) -> Result<File, TorError> {
     }
     // Arti by itself would go on without writing: no onion service, and a directory that is never renewed.
     let lock = File::create(settings.state.join("maimo.lock")).map_err(storage)?;
-    lock.try_lock().map_err(|error| match error {
+    let taken = |error| match error {
         TryLockError::WouldBlock => TorError::InUse,
         TryLockError::Error(error) => storage(error),
-    })?;
+    };
+    lock.try_lock().map_err(taken)?;
+    // Arti's own come free later than ours, once the last of its tasks has ended. It would not wait for them.
+    for own in [
+        settings.cache.join("dir.lock"),
+        settings.state.join("state").join("state.lock"),
+    ] {
+        match File::open(own) {
+            Ok(file) => file.try_lock().map_err(taken)?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(storage(error)),
+        }
+    }
     forget_onion_services(&settings.state).map_err(storage)?;
     Ok(lock)
 }
