@@ -251,6 +251,14 @@ impl Client {
         self.engine.channel_reports()
     }
 
+    /// Lets go of providers in this process until they are needed again: of a node that is open for long, a folder is to be free for other
+    /// machines, and its disk to be unmounted. Sessions over networks stay.
+    pub fn rest(&mut self) {
+        let is_far = |address: &String| !address.starts_with("dir:");
+        let open = &mut self.engine.open;
+        open.retain(|channel| channel.addresses.iter().all(is_far));
+    }
+
     /// Forgets a channel that the layout does not name. It deletes nothing at the provider.
     ///
     /// ```no_run

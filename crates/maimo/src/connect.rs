@@ -3,10 +3,18 @@
 use std::{
     fs,
     path::{Path, PathBuf, absolute},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
 };
 
-use maimo_net::{in_process::InProcess, service::ServiceError};
+use maimo_core::{
+    identity::{AuthPublicKey, ClientSecretKey},
+    invitation::Invitation,
+};
+use maimo_net::{
+    connect::{Connector, Load, Welcome},
+    in_process::InProcess,
+    service::{Reply, ServiceError, Session},
+};
 pub(crate) use maimo_provider::provider::FolderTerms;
 use maimo_provider::{error::ProviderError, provider};
 
@@ -51,6 +59,56 @@ pub(crate) fn existing() -> InProcess {
 pub(crate) fn making(address: &str, terms: FolderTerms) -> InProcess {
     let new = address.to_owned();
     InProcess::new(move |address| open(address, (address == new).then_some(terms)))
+}
+
+/// Folders for a process that runs for long: each is let go of when what needed it is done, for a disk is to be unmounted, and a folder is
+/// used by one machine at a time. Clones are the same.
+#[derive(Clone)]
+pub(crate) struct Folders(Arc<Mutex<Arc<InProcess>>>);
+
+impl Folders {
+    /// Begins with none open.
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(Mutex::new(Arc::new(existing()))))
+    }
+
+    /// Opens folders by this from now on, those that are open too.
+    pub(crate) fn open_by(&self, folders: InProcess) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(folders);
+    }
+
+    /// Lets go of all that no session uses.
+    pub(crate) fn let_go(&self) {
+        self.open_by(existing());
+    }
+
+    fn now(&self) -> Arc<InProcess> {
+        Arc::clone(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Connector for Folders {
+    fn identify<'a>(&'a self, address: &'a str) -> Reply<'a, AuthPublicKey> {
+        Box::pin(async move { self.now().identify(address).await })
+    }
+
+    fn connect<'a>(
+        &'a self,
+        addresses: &'a [String],
+        auth: AuthPublicKey,
+        client: &'a Arc<ClientSecretKey>,
+        load: Load,
+    ) -> Reply<'a, Arc<dyn Session>> {
+        Box::pin(async move { self.now().connect(addresses, auth, client, load).await })
+    }
+
+    fn redeem<'a>(
+        &'a self,
+        invitation: &'a Invitation,
+        client: &'a Arc<ClientSecretKey>,
+    ) -> Reply<'a, Welcome> {
+        Box::pin(async move { self.now().redeem(invitation, client).await })
+    }
 }
 
 /// Returns whether an address is a folder's.

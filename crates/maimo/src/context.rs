@@ -13,12 +13,13 @@ use maimo_provider::provider::Provider;
 use crate::{
     cli::Global,
     config::Config,
-    connect,
+    connect::{self, Folders},
     control::{self, Answer, Request},
+    daemon::Owner,
     error::{CommandError, Exit},
     logs::{self, Usual},
     network::Network,
-    passphrase,
+    passphrase::{self, Secret},
     places::Places,
     ui::Ui,
 };
@@ -72,15 +73,44 @@ impl Context {
         &self,
         connector: &Arc<dyn Connector>,
     ) -> Result<Client, CommandError> {
-        let home = &self.places.home;
-        let open = |passphrase| {
-            let connector = Arc::clone(connector);
+        self.open(connector).map(|(client, _)| client)
+    }
+
+    /// Opens the client for as long as this process runs.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::client`].
+    pub(crate) fn owner(&self) -> Result<Owner, CommandError> {
+        let folders = Folders::new();
+        let connector = self.network.and(folders.clone());
+        let (client, passphrase) = self.open(&connector)?;
+        let home = self.places.home.clone();
+        let spool_bytes_max = self.config.spool_limit.value.count();
+        let reopen = move || {
             let options = OpenOptions {
-                passphrase,
-                spool_bytes_max: self.config.spool_limit.value.count(),
-                ..OpenOptions::new(connector)
+                passphrase: passphrase.clone(),
+                spool_bytes_max,
+                ..OpenOptions::new(Arc::clone(&connector))
             };
-            Client::open(home, options)
+            Client::open(&home, options)
+        };
+        Ok(Owner::new(client, folders, Box::new(reopen)))
+    }
+
+    /// Opens the client, and returns the passphrase that it took, if one was said.
+    fn open(
+        &self,
+        connector: &Arc<dyn Connector>,
+    ) -> Result<(Client, Option<Secret>), CommandError> {
+        let home = &self.places.home;
+        let open = |passphrase: Option<Secret>| {
+            let options = OpenOptions {
+                passphrase: passphrase.clone(),
+                spool_bytes_max: self.config.spool_limit.value.count(),
+                ..OpenOptions::new(Arc::clone(connector))
+            };
+            Ok((Client::open(home, options)?, passphrase))
         };
         let given = passphrase::given(&self.config)?;
         let was_given = given.is_some();

@@ -31,7 +31,7 @@ pub(crate) use self::{
         Answer, ClientRow, FaceRow, GraceText, InvitationRow, InviteArgs, Network, PathBytes,
         Request, ScrubRow, astray,
     },
-    serve::{CountConnections, serve},
+    serve::{CountConnections, Served, serve},
 };
 
 /// The socket's name in a provider's home.

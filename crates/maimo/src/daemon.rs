@@ -1,4 +1,4 @@
-//! The node as a service: it serves clients on each network that it was told to, until it is told to stop.
+//! The node as a service: it serves clients on each network that it was told to, and owns its own store, until it is told to stop.
 //!
 //! ```text
 //!   start -- each entrance: listen, publish where, serve; Tor gone? wait, again -- all stand: ready
@@ -6,10 +6,17 @@
 //!   stop  -- no new connection, no new request; what runs may end, for a time -- done
 //! ```
 //!
+//! Either half may be missing: a node may serve others only, or only keep a store of its own.
+//!
 //! Invariant: a request that was answered is durable whatever happens to this process, so that stopping is a courtesy and no duty.
 
 mod entrance;
 pub(crate) mod manager;
+#[allow(
+    dead_code,
+    reason = "commands come to it by a socket, which is the next step"
+)]
+mod owner;
 mod stop;
 mod tally;
 #[cfg(test)]
@@ -28,7 +35,7 @@ use maimo_provider::provider::Provider;
 use tokio::{sync::mpsc, task::JoinSet, time};
 
 use self::entrance::Node;
-pub(crate) use self::{entrance::Entrance, stop::Stop, tally::Tally};
+pub(crate) use self::{entrance::Entrance, owner::Owner, stop::Stop, tally::Tally};
 use crate::{error::CommandError, network::Network};
 
 /// How often is looked for what may be freed. Grace is counted in days.
@@ -40,7 +47,10 @@ const LEDGER: Duration = Duration::from_secs(30);
 
 /// A node that is to run.
 pub(crate) struct Daemon {
-    pub(crate) provider: Provider,
+    /// What serves others, if this node does.
+    pub(crate) provider: Option<Provider>,
+    /// What has this node's own store open, if there is one.
+    pub(crate) owner: Option<Owner>,
     pub(crate) network: Arc<Network>,
     pub(crate) entrances: Vec<Entrance>,
     /// How long what runs may take to end.
@@ -88,22 +98,36 @@ impl Daemon {
         let (told, mut stand) = mpsc::unbounded_channel();
         let expected = self.entrances.len();
         let mut entrances = JoinSet::new();
-        let node = Node {
-            provider: self.provider.clone(),
-            network: self.network,
-            resources: Resources::new(Limits {
-                drain: self.drain,
-                ..Limits::DEFAULT
-            }),
-            told,
-            stop: stop.clone(),
-            tally: Arc::clone(&self.tally),
-        };
-        for entrance in self.entrances {
-            entrances.spawn(entrance.keep(node.clone()));
+        if let Some(provider) = &self.provider {
+            let node = Node {
+                provider: provider.clone(),
+                network: self.network,
+                resources: Resources::new(Limits {
+                    drain: self.drain,
+                    ..Limits::DEFAULT
+                }),
+                told,
+                stop: stop.clone(),
+                tally: Arc::clone(&self.tally),
+            };
+            for entrance in self.entrances {
+                entrances.spawn(entrance.keep(node.clone()));
+            }
         }
+        let does = match (&self.provider, &self.owner) {
+            (Some(_), Some(_)) => "serving, and keeping a store",
+            (Some(_), None) => "serving",
+            _ => "keeping a store",
+        };
         let mut ready = Some(ready);
         let mut standing: Vec<Standing> = Vec::new();
+        if expected == 0
+            && let Some(ready) = ready.take()
+        {
+            ready(&standing)?;
+            manager::ready(does);
+            tracing::info!("{does}");
+        }
         let mut sweep = time::interval(SWEEP);
         sweep.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
         let pulse = manager::pulse();
@@ -119,8 +143,8 @@ impl Daemon {
                     standing.push(entrance);
                     if standing.len() == expected && let Some(ready) = ready.take() {
                         ready(&standing)?;
-                        manager::ready("serving");
-                        tracing::info!(networks = expected, "serving");
+                        manager::ready(does);
+                        tracing::info!(networks = expected, "{does}");
                     }
                 }
                 // An entrance ends by itself only for good.
@@ -128,9 +152,12 @@ impl Daemon {
                     end = ended.unwrap_or_else(|panic| Err(panicked(&panic)));
                     break;
                 }
-                _ = tell.tick() => self.tally.log(),
-                _ = sweep.tick() => sweep_once(self.provider.clone()),
-                _ = beat.tick(), if pulse.is_some() => beat_once(self.provider.clone()),
+                _ = tell.tick(), if expected > 0 => self.tally.log(),
+                _ = sweep.tick() => self.provider.clone().into_iter().for_each(sweep_once),
+                _ = beat.tick(), if pulse.is_some() => match &self.provider {
+                    Some(provider) => beat_once(provider.clone()),
+                    None => manager::alive(),
+                },
             }
         }
         if end.is_err() {
@@ -139,12 +166,21 @@ impl Daemon {
         }
         manager::stopping();
         tracing::info!("stopping: what runs may end");
+        let (owner, drain) = (self.owner, self.drain);
+        let closing = tokio::task::spawn_blocking(move || {
+            if let Some(owner) = owner {
+                owner.close(drain);
+            }
+        });
         // Each drains by itself, all at the same time.
         while let Some(ended) = entrances.join_next().await {
             end = end.and(match ended {
                 Err(error) if error.is_cancelled() => Ok(()),
                 ended => ended.unwrap_or_else(|panic| Err(panicked(&panic))),
             });
+        }
+        if let Err(panic) = closing.await {
+            end = end.and(Err(panicked(&panic)));
         }
         if !standing.is_empty() {
             self.tally.log();

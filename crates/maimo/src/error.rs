@@ -267,7 +267,10 @@ impl From<ClientError> for CommandError {
             return Self::new(Exit::Interrupted, "interrupted", "interrupted")
                 .hint("what was cut off is finished by running it again");
         }
-        Self::classified(client_exit(&error), &error)
+        Self {
+            in_use: matches!(error, ClientError::Locked(_)),
+            ..Self::classified(client_exit(&error), &error)
+        }
     }
 }
 

@@ -2,11 +2,13 @@
 
 use std::{
     io::{self, Write},
+    path::Path,
     sync::Arc,
     time::Duration,
 };
 
 use maimo_core::address::Network as Kind;
+use maimo_provider::provider::Provider;
 use serde::Serialize;
 
 use super::Outcome;
@@ -14,17 +16,17 @@ use crate::{
     config::{Config, Way},
     context::Context,
     control::{self, CountConnections},
-    daemon::{self, Daemon, Entrance, Standing, Stop, Tally},
+    daemon::{self, Daemon, Entrance, Owner, Standing, Stop, Tally},
     error::{CommandError, Exit},
     network::announced_by_tcp,
     ui::{Page, Report, Told, shown_path},
 };
 
-/// Run this node until it is interrupted: serve those whom it stores for
+/// Run this node until it is interrupted: serve those whom it stores for, and keep its own store
 ///
-/// Says `ready` with who and where it is once clients can come in. With `tor` that is an onion service, and no port of this machine is
-/// open; with `tcp` it listens where the configuration says (`listen`). A first interrupt lets what runs end, a second ends it at once;
-/// either is safe, for what was acknowledged is on disk.
+/// Says `ready` with what it does: who and where it is once clients can come in, and whose store it keeps. With `tor` that is an onion service,
+/// and no port of this machine is open; with `tcp` it listens where the configuration says (`listen`). Commands for the store work as ever
+/// while it runs. A first interrupt lets what runs end, a second ends it at once; either is safe, for what was acknowledged is on disk.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {}
 
@@ -32,33 +34,107 @@ pub(crate) struct Args {}
 pub(crate) fn run(_args: &Args, ctx: &Context) -> Outcome {
     // Before anything is opened: an interrupt from now on ends in order.
     let stop = Stop::on_signals()?;
-    let provider = ctx.provider().map_err(|error| {
-        if !error.is_in_use() {
-            return error;
-        }
-        let home = shown_path(&ctx.places.provider);
-        CommandError::new(Exit::Failed, "local_io", format!("another process has {home} open"))
-            .hint("does this node run already? `maimo status` tells; another node needs a home of its own (--home)")
-    })?;
-    let socket = control::socket_of(&ctx.places.provider);
+    let provider = provider(ctx)?;
+    let entrances = match &provider {
+        Some(_) => entrances(ctx)?,
+        None => Vec::new(),
+    };
+    let owner = owner(ctx, provider.is_some())?;
+    if provider.is_none() && owner.is_none() {
+        return Err(CommandError::new(
+            Exit::NoNode,
+            "bad_input",
+            "there is nothing here to run: this node has no store of its own and no volume for others",
+        )
+        .hint("run `maimo init` to keep a store, or `maimo volume add PATH --capacity SIZE` to store for others"));
+    }
+    let keeps = owner.as_ref().map(keeps).transpose()?;
     let tally = Arc::<Tally>::default();
-    let counts = Arc::clone(&tally);
-    let connections: CountConnections = Arc::new(move || counts.open_connections());
-    let _commands = control::serve(provider.clone(), &socket, Some(connections))
-        .map_err(|error| CommandError::io("listen for commands at", &socket, &error))?;
+    let _commands = provider
+        .as_ref()
+        .map(|it| serve(it, &tally, ctx))
+        .transpose()?;
     let daemon = Daemon {
         provider,
+        owner,
         network: ctx.network.clone(),
-        entrances: entrances(ctx)?,
+        entrances,
         drain: Duration::from_secs(ctx.config.drain_seconds.value.into()),
         tally,
         tell_every: daemon::TELL,
     };
     let ui = ctx.ui.clone();
     ctx.ui.link().listen(move |tor| ui.say(&tor.to_string()));
-    daemon.run(stop, |standing| ctx.ui.report(&Ready(standing.to_vec())))?;
+    daemon.run(stop, |standing| {
+        ctx.ui.report(&Ready {
+            standing: standing.to_vec(),
+            keeps,
+        })
+    })?;
     ctx.ui.say("Stopped.");
     Ok(Box::new(Told))
+}
+
+/// Opens what serves others, if this node does.
+fn provider(ctx: &Context) -> Result<Option<Provider>, CommandError> {
+    let home = &ctx.places.provider;
+    if !Provider::exists(home) {
+        return Ok(None);
+    }
+    ctx.provider().map(Some).map_err(|error| {
+        if error.is_in_use() {
+            in_use(home)
+        } else {
+            error
+        }
+    })
+}
+
+/// Has the owner's commands for the provider served.
+fn serve(
+    provider: &Provider,
+    tally: &Arc<Tally>,
+    ctx: &Context,
+) -> Result<control::Served, CommandError> {
+    let socket = control::socket_of(&ctx.places.provider);
+    let counts = Arc::clone(tally);
+    let connections: CountConnections = Arc::new(move || counts.open_connections());
+    control::serve(provider.clone(), &socket, Some(connections))
+        .map_err(|error| CommandError::io("listen for commands at", &socket, &error))
+}
+
+/// Opens this node's own store, if it has one. What keeps it from being opened must not keep a node from serving others.
+fn owner(ctx: &Context, serves: bool) -> Result<Option<Owner>, CommandError> {
+    match ctx.owner() {
+        Ok(owner) => Ok(Some(owner)),
+        Err(error) if error.exit() == Exit::NoNode => Ok(None),
+        Err(error) if error.is_in_use() => Err(in_use(&ctx.places.home)),
+        Err(error) if serves => {
+            ctx.ui.warn(&format!(
+                "this node serves, but its own store is not kept: {error}"
+            ));
+            if let Some(hint) = error.hint_text() {
+                ctx.ui.say(hint);
+            }
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn in_use(home: &Path) -> CommandError {
+    let home = shown_path(home);
+    CommandError::new(Exit::Failed, "local_io", format!("another process has {home} open"))
+        .hint("does this node run already? `maimo status` tells; another node needs a home of its own (--home)")
+}
+
+/// Returns what is kept.
+fn keeps(owner: &Owner) -> Result<Keeps, CommandError> {
+    let status = owner.background("starting", |client, _| client.status())?;
+    Ok(Keeps {
+        source: status.label,
+        channels: status.channels.into_iter().map(|it| it.channel).collect(),
+    })
 }
 
 /// Returns the ways in that the configuration names.
@@ -99,7 +175,17 @@ fn tcp(config: &Config) -> Result<Entrance, CommandError> {
     Ok(Entrance::Tcp { listen, announce })
 }
 
-struct Ready(Vec<Standing>);
+struct Ready {
+    standing: Vec<Standing>,
+    keeps: Option<Keeps>,
+}
+
+/// The store that this node keeps.
+#[derive(Serialize)]
+struct Keeps {
+    source: String,
+    channels: Vec<String>,
+}
 
 /// Who and where the node is on one network.
 #[derive(Serialize)]
@@ -110,10 +196,11 @@ struct FaceView {
 }
 
 #[derive(Serialize)]
-struct ReadyView {
-    identity: String,
+struct ReadyView<'a> {
+    identity: Option<String>,
     addresses: Vec<String>,
     networks: Vec<FaceView>,
+    keeps: Option<&'a Keeps>,
 }
 
 impl Ready {
@@ -126,7 +213,7 @@ impl Ready {
             identity: standing.identity.to_string(),
             addresses: standing.addresses.iter().map(ToString::to_string).collect(),
         };
-        self.0.iter().map(view).collect()
+        self.standing.iter().map(view).collect()
     }
 }
 
@@ -138,21 +225,32 @@ impl Report for Ready {
                 writeln!(page, "  {address}")?;
             }
         }
-        Ok(())
+        match &self.keeps {
+            Some(Keeps { source, channels }) if channels.is_empty() => writeln!(
+                page,
+                "keeping the store of `{source}`, which has no channel yet: `maimo channel open` works while this runs"
+            ),
+            Some(Keeps { source, channels }) => {
+                writeln!(
+                    page,
+                    "keeping the store of `{source}` on {}",
+                    channels.join(", ")
+                )
+            }
+            None => Ok(()),
+        }
     }
 
     fn json(&self, page: &mut Page<'_>) -> io::Result<()> {
         let networks = self.faces();
         let view = ReadyView {
-            identity: networks
-                .first()
-                .map(|face| face.identity.clone())
-                .unwrap_or_default(),
+            identity: networks.first().map(|face| face.identity.clone()),
             addresses: networks
                 .iter()
                 .flat_map(|face| face.addresses.clone())
                 .collect(),
             networks,
+            keeps: self.keeps.as_ref(),
         };
         page.json("ready", &view)
     }

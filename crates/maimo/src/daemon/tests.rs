@@ -56,7 +56,8 @@ fn run(every: Duration, visit: impl FnOnce(&Log, std::net::SocketAddr) + Send + 
     let link = Link::default();
     let network = Network::plain(Way::Tcp, folder.path(), None, link);
     let daemon = Daemon {
-        provider,
+        provider: Some(provider),
+        owner: None,
         network: Arc::new(network),
         entrances: vec![Entrance::Tcp {
             listen: vec![(Ipv4Addr::LOCALHOST, 0).into()],

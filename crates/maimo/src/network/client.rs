@@ -10,7 +10,6 @@ use maimo_core::{
 use maimo_net::{
     connect::{Connector, Load, Welcome},
     connector::{self, NetworkConnector},
-    in_process::InProcess,
     rate::Limits,
     service::{Reply, ServiceError, Session},
     transport::Transport,
@@ -21,9 +20,9 @@ use crate::{config::Way, connect::is_folder};
 
 impl Network {
     /// Returns the way to the providers in `folders`, and over the network to all others.
-    pub(crate) fn and(self: &Arc<Self>, folders: InProcess) -> Arc<dyn Connector> {
+    pub(crate) fn and(self: &Arc<Self>, folders: impl Connector + 'static) -> Arc<dyn Connector> {
         Arc::new(Router {
-            folders,
+            folders: Box::new(folders),
             network: Arc::clone(self),
         })
     }
@@ -116,7 +115,7 @@ const TCP_PATIENCE: Duration = Duration::from_secs(8);
 
 /// Sends each call to the folder or the network that its address belongs to.
 struct Router {
-    folders: InProcess,
+    folders: Box<dyn Connector>,
     network: Arc<Network>,
 }
 

@@ -46,7 +46,8 @@ impl Served {
         provider.add_volume(&home.join("volume"), ENDLESS)?;
         let stop = Stop::default();
         let daemon = Daemon {
-            provider: provider.clone(),
+            provider: Some(provider.clone()),
+            owner: None,
             network: Arc::clone(network),
             entrances: vec![entrance],
             drain: Duration::from_secs(5),
