@@ -35,12 +35,14 @@ use thiserror::Error;
 
 use crate::{error::ClientError, keys::StoreKeys};
 
+mod apart;
 mod catalog;
 mod groups;
 mod locate;
 mod open;
 mod request;
 
+pub(crate) use apart::Parts;
 pub use catalog::CatalogPacks;
 pub use groups::Fetched;
 pub use locate::{ChunkAt, Locator, PackAt};

@@ -36,6 +36,18 @@ impl Fetched {
         parts.push(Part { channel, runs });
     }
 
+    /// Returns whether anything was read of a pack.
+    pub(super) fn has(&self, pack: PackNumber) -> bool {
+        self.packs.contains_key(&pack)
+    }
+
+    /// Takes in what another request read.
+    pub(super) fn absorb(&mut self, other: Self) {
+        for (pack, parts) in other.packs {
+            self.packs.entry(pack).or_default().extend(parts);
+        }
+    }
+
     /// Returns the bytes at `range` of a pack, and the channel they are from.
     pub(super) fn bytes(&self, pack: PackNumber, range: &Range<u64>) -> Option<(usize, Vec<u8>)> {
         let parts = self.packs.get(&pack)?;

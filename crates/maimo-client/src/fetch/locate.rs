@@ -98,7 +98,7 @@ impl ChunkAt {
 
 /// Finds chunks, for one thread that knows the catalog.
 pub struct Locator<'a, 'k> {
-    fetch: &'a Fetch<'k>,
+    pub(super) fetch: &'a Fetch<'k>,
     index: &'a dyn PackIndex,
     packs: VecDeque<Arc<PackAt>>,
     dictionaries: HashMap<ChunkId, Arc<Dictionary>>,
@@ -137,7 +137,11 @@ impl<'a, 'k> Locator<'a, 'k> {
         })
     }
 
-    fn pack(&mut self, number: PackNumber, kind: PackKind) -> Result<Arc<PackAt>, FetchError> {
+    pub(super) fn pack(
+        &mut self,
+        number: PackNumber,
+        kind: PackKind,
+    ) -> Result<Arc<PackAt>, FetchError> {
         let known = self
             .packs
             .iter()
@@ -223,7 +227,7 @@ impl<'a, 'k> Locator<'a, 'k> {
         self.fetch.read(wanted)
     }
 
-    fn dictionary(&mut self, id: ChunkId) -> Result<Arc<Dictionary>, FetchError> {
+    pub(super) fn dictionary(&mut self, id: ChunkId) -> Result<Arc<Dictionary>, FetchError> {
         if let Some(known) = self.dictionaries.get(&id) {
             return Ok(Arc::clone(known));
         }

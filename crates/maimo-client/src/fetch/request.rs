@@ -49,6 +49,15 @@ impl Wanted {
         let _ = map.insert(run);
     }
 
+    /// Adds groups of a pack.
+    pub(super) fn add_groups(&mut self, pack: &Arc<PackAt>, groups: &LiveMap) {
+        let known = self
+            .packs
+            .entry(pack.number)
+            .or_insert_with(|| (Arc::clone(pack), LiveMap::empty(groups.groups())));
+        known.1 = known.1.union(groups);
+    }
+
     /// Returns whether nothing is wanted.
     pub fn is_empty(&self) -> bool {
         self.packs.is_empty()
