@@ -14,7 +14,7 @@ use maimo_core::{
     ancestry::{Ancestry, AncestryProof},
     codec::Reader,
     head::SignedHead,
-    id::ChannelId,
+    id::{ChannelId, RootHash},
     inventory::{Child, Inventory, InventoryRef, Node, Slots},
     reference::ObjectRef,
 };
@@ -30,6 +30,7 @@ use maimo_vault::{
 use rusqlite::OptionalExtension;
 
 use crate::{
+    commit::too_busy,
     engine::{Engine, Shown},
     error::ClientError,
     node_state::SeenRow,
@@ -37,6 +38,9 @@ use crate::{
     random,
     session::OpenChannel,
 };
+
+/// How often a channel is read again after other devices moved on while it was read.
+const READS: u32 = 16;
 
 /// What a sync came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -139,10 +143,24 @@ impl Engine {
     }
 
     /// Reads a channel's newest head and all that goes with it. Returns the head sent from here that it turned out to have taken.
+    ///
+    /// What goes with a head is asked for after it, and answered for the head that is the newest by then: where another device has moved on in
+    /// between, all of it is read again before anyone is blamed.
     pub(crate) fn read_channel(
         &mut self,
         channel: &OpenChannel,
     ) -> Result<Option<Seen>, ClientError> {
+        for _ in 0..READS {
+            match self.read_newest(channel) {
+                Ok(taken) => return Ok(taken),
+                Err(Unread::Overtaken) => {}
+                Err(Unread::Failed(error)) => return Err(error),
+            }
+        }
+        Err(too_busy())
+    }
+
+    fn read_newest(&mut self, channel: &OpenChannel) -> Result<Option<Seen>, Unread> {
         let answer = channel.call(channel.session.head(WhichHead::Newest))?;
         self.reached(channel.id);
         let last = self.node.seen(channel.id)?;
@@ -153,9 +171,7 @@ impl Engine {
             self.shown.insert(channel.id, Shown { view, commit: None });
             return Ok(None);
         };
-        let signers = [channel.keys.client.public()];
-        let head = SignedHead::verify(&answer.head, channel.id, &signers)
-            .map_err(|_| channel.wrong("a head"))?;
+        let head = verified(channel, &answer.head)?;
         if self
             .view(channel.id)
             .is_some_and(|view| view.root() == head.root())
@@ -181,9 +197,18 @@ impl Engine {
             commit,
             wrong: &|what| channel.wrong(what),
         };
-        let shown = self.load(&loading, head, &|nodes| {
+        let root = head.root();
+        let loaded = self.load(&loading, head, &|nodes| {
             channel.call(channel.session.nodes(nodes.to_vec()))
-        })?;
+        });
+        let shown = match loaded {
+            // Nodes of a head that was let go of, and freed: a channel may have no grace.
+            Err(ClientError::Provider {
+                source: ServiceError::NotHeld { .. },
+                ..
+            }) if !is_newest(channel, root)? => return Err(Unread::Overtaken),
+            loaded => loaded?,
+        };
         self.keep_nodes(&shown.view)?;
         let row = SeenRow {
             seen: Seen {
@@ -207,13 +232,16 @@ impl Engine {
         head: &SignedHead,
         last: Option<Seen>,
         signed: &[u8],
-    ) -> Result<(), ClientError> {
+    ) -> Result<(), Unread> {
         let proof = match last {
             Some(last) if last.sequence < head.head().sequence => proof_of(channel, last.sequence)?,
             _ => None,
         };
-        accept(last, Some(head), proof.as_ref())
-            .map_err(|astray| self.astray(channel, Some(signed), astray))
+        match accept(last, Some(head), proof.as_ref()) {
+            Ok(()) => Ok(()),
+            Err(Astray::Fork { .. }) if !is_newest(channel, head.root())? => Err(Unread::Overtaken),
+            Err(astray) => Err(self.astray(channel, Some(signed), astray).into()),
+        }
     }
 
     fn astray(&self, channel: &OpenChannel, shown: Option<&[u8]>, source: Astray) -> ClientError {
@@ -236,9 +264,10 @@ impl Engine {
         &self,
         channel: &OpenChannel,
         head: &SignedHead,
-    ) -> Result<Option<Seen>, ClientError> {
+    ) -> Result<Option<Seen>, Unread> {
         let candidates = self.node.candidates(channel.id)?;
         let mut taken = None;
+        let mut is_proof_wrong = false;
         let shown = head.head().sequence;
         for candidate in candidates.iter().filter(|row| row.sent.sequence <= shown) {
             let proof = if candidate.sent.sequence < shown {
@@ -246,7 +275,9 @@ impl Engine {
             } else {
                 None
             };
-            if accept(Some(candidate.sent), Some(head), proof.as_ref()).is_ok() {
+            let follows = accept(Some(candidate.sent), Some(head), proof.as_ref()).is_ok();
+            is_proof_wrong |= proof.is_some() && !follows;
+            if follows {
                 let known = self.node.committed()?;
                 self.node.put_committed(Watermark {
                     records: known.records.max(candidate.watermark.records),
@@ -254,6 +285,10 @@ impl Engine {
                 })?;
                 taken = Some(candidate.sent);
             }
+        }
+        // A proof for another head says nothing of a candidate, and one forgotten that was taken would be made a second time.
+        if is_proof_wrong && !is_newest(channel, head.root())? {
+            return Err(Unread::Overtaken);
         }
         if !candidates.is_empty() {
             self.node.forget_candidates(channel.id, shown)?;
@@ -444,6 +479,34 @@ pub(crate) fn lax_failed(source: rusqlite::Error) -> ClientError {
         file: crate::error::STATE_FILE,
         source,
     }
+}
+
+/// Why a channel's newest state was not read.
+enum Unread {
+    /// Another device moved on meanwhile, so that the answers belong to two heads.
+    Overtaken,
+    Failed(ClientError),
+}
+
+impl<E: Into<ClientError>> From<E> for Unread {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+/// Checks who signed a head.
+fn verified(channel: &OpenChannel, signed: &[u8]) -> Result<SignedHead, ClientError> {
+    let signers = [channel.keys.client.public()];
+    SignedHead::verify(signed, channel.id, &signers).map_err(|_| channel.wrong("a head"))
+}
+
+/// Returns whether the newest head is still the one that was read.
+fn is_newest(channel: &OpenChannel, root: RootHash) -> Result<bool, ClientError> {
+    let answer = channel.call(channel.session.head(WhichHead::Newest))?;
+    let Some(answer) = answer else {
+        return Ok(false);
+    };
+    Ok(verified(channel, &answer.head)?.root() == root)
 }
 
 /// Asks for the proof that the head of `sequence` is among those before the newest; nothing where the provider has none.

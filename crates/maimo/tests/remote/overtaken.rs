@@ -224,3 +224,34 @@ fn what_another_machine_leaves_without_bytes_meanwhile_is_not_kept_again() {
         one.dump(&request, &mut Vec::new(), &control).unwrap();
     }
 }
+
+/// The proof that a head descends from the last one seen is of the head that is the newest when it is asked for.
+#[test]
+fn a_machine_that_goes_on_while_another_reads_is_no_fork() {
+    let (scene, mut one, mut two) = two_machines();
+    scene.write("a/file", b"of one");
+    scene.store(&mut one, "a");
+    let folder = scene.home("b");
+    let control = Control::default();
+    let mut stored = 0;
+    let mut go_on = move || {
+        stored += 1;
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join(stored.to_string()), b"of two").unwrap();
+        let request = StoreRequest {
+            paths: vec![folder.clone()],
+            ..StoreRequest::default()
+        };
+        two.store(&request, &control).unwrap();
+    };
+    go_on();
+    scene.far.wire.before("prove", go_on);
+    scene.write("a/file", b"of one again");
+    scene.store(&mut one, "a");
+    assert!(scene.far.wire.is_over());
+    // What either has stored is known here.
+    for path in ["a/file", "b/1", "b/2"] {
+        let known = one.history(&scene.home(path), &WhichSource::All).unwrap();
+        assert!(!known.is_empty(), "{path}");
+    }
+}
