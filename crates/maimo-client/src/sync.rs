@@ -87,6 +87,21 @@ impl Engine {
         Ok(synced)
     }
 
+    /// Brings the catalog to what other machines have done, if the first channel answers and what it shows follows; says so where it does not, and
+    /// leaves it at what was known: for what only reads, and is checked against its root whatever a provider shows.
+    pub(crate) fn refresh(&mut self, control: &Control) -> Result<(), ClientError> {
+        match self.sync(control) {
+            Ok(_) => Ok(()),
+            Err(error @ (ClientError::Provider { .. } | ClientError::Astray { .. })) => {
+                control.tell(Event::Notice(format!(
+                    "{error}; going by what was known before"
+                )));
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     /// Stands on what was last seen of the layout's channels, where all of it is here and nothing that was sent is unanswered; else reads them.
     /// Returns whether they were read.
     ///

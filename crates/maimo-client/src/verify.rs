@@ -112,6 +112,8 @@ impl Engine {
         control: &Control,
     ) -> Result<Vec<ChannelAudit>, ClientError> {
         request.sample.slices()?;
+        // Of a state that another machine has let go of, nothing is owed where there is no grace.
+        self.refresh(control)?;
         let ids = self.channels_named(&request.channels)?;
         let mut audits = Vec::with_capacity(ids.len());
         for id in ids {

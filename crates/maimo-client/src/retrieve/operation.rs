@@ -27,6 +27,8 @@ impl Engine {
         request: &RetrieveRequest,
         control: &Control,
     ) -> Result<RetrieveReport, ClientError> {
+        // Another machine may have stored what is asked for, or moved it to other packs and let go of those.
+        self.refresh(control)?;
         let reader = self.catalog.reader()?;
         let source = self.source_asked(&reader, request.source.as_deref())?;
         let selection = Selection::new(&reader, source, request)?;
@@ -54,6 +56,7 @@ impl Engine {
         out: &mut dyn Write,
         control: &Control,
     ) -> Result<u64, DumpError> {
+        self.refresh(control)?;
         let reader = self.catalog.reader().map_err(ClientError::from)?;
         let source = self.source_asked(&reader, request.source.as_deref())?;
         let request = RetrieveRequest {
