@@ -87,12 +87,16 @@ impl Engine {
         Ok(synced)
     }
 
-    /// Brings the catalog to what other machines have done, if the first channel answers and what it shows follows; says so where it does not, and
+    /// Brings the catalog to what other machines have done, if the first channel answers and what it shows is right and follows; says so where not, and
     /// leaves it at what was known: for what only reads, and is checked against its root whatever a provider shows.
     pub(crate) fn refresh(&mut self, control: &Control) -> Result<(), ClientError> {
         match self.sync(control) {
             Ok(_) => Ok(()),
-            Err(error @ (ClientError::Provider { .. } | ClientError::Astray { .. })) => {
+            Err(
+                error @ (ClientError::Provider { .. }
+                | ClientError::Astray { .. }
+                | ClientError::WrongBytes { .. }),
+            ) => {
                 control.tell(Event::Notice(format!(
                     "{error}; going by what was known before"
                 )));

@@ -52,7 +52,7 @@ impl Device {
     /// Changes some files as a user does, and says what.
     pub(crate) fn edit(&self, draws: &mut Stream) -> String {
         let mut done = String::from("edit");
-        for _ in 0..1 + draws.next() % 6 {
+        for _ in 0..=draws.next() % 6 {
             let name = format!("d{}/f{}", draws.next() % 3, draws.next() % 6);
             let path = self.machine.path(FILES).join(&name);
             match draws.next() % 8 {

@@ -182,7 +182,11 @@ impl Scene {
 
     /// Makes the store on the first machine and brings the second one to it.
     fn begin(&mut self, draws: &mut Stream) {
-        let grace = if draws.next() % 2 == 0 { "0s" } else { "30d" };
+        let grace = if draws.next().is_multiple_of(2) {
+            "0s"
+        } else {
+            "30d"
+        };
         let args = ["client", "invite", "us", "--cap", "1GiB", "--grace", grace];
         let invitation = self.node.machine.object("invitation", &args);
         let line = invitation["invitation"].as_str().unwrap();
@@ -279,7 +283,7 @@ impl Scene {
             .collect();
         self.tally.at_once += u64::from(both);
         self.run(&deeds, victim, draws.next());
-        if draws.next() % 6 == 0 {
+        if draws.next().is_multiple_of(6) {
             self.check(chosen);
         }
     }
@@ -303,7 +307,7 @@ impl Scene {
                     .map_or(Deed::Store, Deed::Remove)
             }
             9 | 10 => Deed::Prune,
-            _ if draws.next() % 2 == 0 => Deed::Undelete,
+            _ if draws.next().is_multiple_of(2) => Deed::Undelete,
             _ => Deed::Verify,
         }
     }
