@@ -296,10 +296,22 @@ impl Addresses {
 
     /// Reads what [`Self::encode`] wrote.
     pub fn parse(reader: &mut Reader<'_>) -> Result<Self, ParseError> {
+        Self::new(Self::parse_each(reader)?)
+    }
+
+    /// Reads what [`Self::encode`] wrote, or a count of none.
+    pub fn parse_optional(reader: &mut Reader<'_>) -> Result<Option<Self>, ParseError> {
+        let addresses = Self::parse_each(reader)?;
+        if addresses.is_empty() {
+            return Ok(None);
+        }
+        Self::new(addresses).map(Some)
+    }
+
+    fn parse_each(reader: &mut Reader<'_>) -> Result<Vec<Address>, ParseError> {
         // The shortest address is an IPv4 one or a name of one letter.
         let count = reader.count(Self::COUNT_MAX as u64, 5, "addresses")?;
-        let addresses = (0..count).map(|_| Address::parse(reader));
-        Self::new(addresses.collect::<Result<_, _>>()?)
+        (0..count).map(|_| Address::parse(reader)).collect()
     }
 }
 

@@ -16,6 +16,8 @@ mod answer;
 mod challenge;
 pub mod confidence;
 mod draw;
+mod receipt;
+mod statement;
 mod walk;
 
 use thiserror::Error;
@@ -24,6 +26,8 @@ pub use self::{
     answer::{AuditReport, AuditSource, Failed, Failure, StratumReport, answer, check},
     challenge::{Challenge, Stratum},
     draw::draw,
+    receipt::{Answered, AuditReceipt, AuditReceiptError},
+    statement::{AuditStatement, Stated, StatementError},
     walk::{Located, Target, locate},
 };
 use crate::{

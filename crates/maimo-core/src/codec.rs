@@ -284,6 +284,10 @@ pub enum ObjectType {
     AddressList = 14,
     /// A proof that one root descends from another.
     AncestryProof = 15,
+    /// A provider's signature on an answer to a challenge.
+    AuditStatement = 16,
+    /// An audit by a ticket, to be checked again.
+    AuditReceipt = 17,
 }
 
 /// The twelve bytes every plain object begins with: magic, type, version, suite, a reserved zero, key epoch.

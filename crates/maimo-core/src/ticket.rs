@@ -4,8 +4,9 @@
 //! The client signs it, so the provider need not be told of it before. It is a bearer's: whoever shows it may audit until it
 //! expires or its budget is spent, which the provider counts by the ticket's id. It travels inside TLS only.
 
-use core::fmt;
+use core::{fmt, str::FromStr};
 
+use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use thiserror::Error;
 
 use crate::{
@@ -24,15 +25,41 @@ const SIGN_CONTEXT: &str = "maimo ticket v1";
 const KIND: &str = "ticket";
 const _: () = assert!(line::characters(KIND, Ticket::LENGTH_MAX) <= LINE_CHARACTERS_MAX);
 
+/// What a ticket is called: random, drawn by the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TicketId(pub [u8; 16]);
+
+impl TicketId {
+    /// How many bytes it takes.
+    pub const LENGTH: usize = 16;
+}
+
+impl fmt::Display for TicketId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&HEXLOWER.encode(&self.0))
+    }
+}
+
+impl FromStr for TicketId {
+    type Err = TicketError;
+
+    /// Reads 32 hexadecimal digits.
+    fn from_str(text: &str) -> Result<Self, TicketError> {
+        let bytes = HEXLOWER_PERMISSIVE.decode(text.as_bytes());
+        let id = bytes.ok().and_then(|bytes| bytes.try_into().ok());
+        id.map(Self).ok_or(TicketError::Id)
+    }
+}
+
 /// What a ticket says; see `docs/format.md`, "Tickets, invitations and address lists".
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TicketTerms {
     /// Random; what the provider counts by.
-    pub id: [u8; 16],
+    pub id: TicketId,
     /// The provider's auth key.
     pub provider: AuthPublicKey,
-    /// Where the provider was when the ticket was made.
-    pub addresses: Addresses,
+    /// Where the provider was when the ticket was made; none for a folder, which whoever audits it has before them.
+    pub addresses: Option<Addresses>,
     /// The sequence number of the head below, at least 1.
     pub sequence: u64,
     /// The auditor takes this head or one that descends from it.
@@ -80,6 +107,9 @@ pub enum TicketError {
     /// Its time is over.
     #[error("the ticket has expired")]
     Expired,
+    /// The text is no ticket's id.
+    #[error("a ticket's id is 32 hexadecimal digits")]
+    Id,
 }
 
 impl Classify for TicketError {
@@ -98,6 +128,7 @@ impl Classify for TicketError {
         match self {
             Self::Parse(error) => error.hint(),
             Self::Expired => Some("ask the owner of the store for a new ticket"),
+            Self::Id => Some("`maimo ticket list` shows the tickets given"),
             _ => None,
         }
     }
@@ -175,9 +206,9 @@ impl Ticket {
     fn parse_signed(signed: &[u8], signature: Signature) -> Result<Self, ParseError> {
         let mut reader = Reader::new(signed);
         Prelude::parse_without_epoch(&mut reader, ObjectType::Ticket)?;
-        let id = reader.array("ticket id")?;
+        let id = TicketId(reader.array("ticket id")?);
         let provider = AuthPublicKey::parse(&mut reader, "provider")?;
-        let addresses = Addresses::parse(&mut reader)?;
+        let addresses = Addresses::parse_optional(&mut reader)?;
         let sequence = reader.u64("sequence number")?;
         if sequence == 0 || sequence > SEQUENCE_MAX {
             return Err(ParseError::Invalid {
@@ -208,9 +239,12 @@ impl Ticket {
     fn signed_bytes(&self) -> Vec<u8> {
         let mut out = Vec::new();
         Prelude { epoch: 0 }.encode(ObjectType::Ticket, &mut out);
-        out.put(&self.terms.id);
+        out.put(&self.terms.id.0);
         out.put(self.terms.provider.as_bytes());
-        self.terms.addresses.encode(&mut out);
+        match &self.terms.addresses {
+            Some(addresses) => addresses.encode(&mut out),
+            None => out.put_varint(0),
+        }
         out.put_u64(self.terms.sequence);
         out.put(self.terms.root.as_bytes());
         out.put_u64(self.terms.expires.0);

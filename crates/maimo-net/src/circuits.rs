@@ -25,7 +25,7 @@ use core::{future::Future, pin::pin};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use maimo_core::reference::ObjectRef;
+use maimo_core::{clock::Timestamp, reference::ObjectRef, ticket::TicketId};
 use tokio::{runtime::Handle, select, sync::oneshot};
 
 use self::{
@@ -40,7 +40,7 @@ pub use self::{
 };
 use crate::service::{
     Appetite, ChannelStatus, PUT_BYTES, Put, PutReply, Read, Reply, ServiceError, Session,
-    ShownHead, WhichHead,
+    ShownHead, StatedAnswer, TicketUse, WhichHead,
 };
 
 /// A session with one provider over several circuits. Dropped, it closes them.
@@ -225,6 +225,25 @@ impl Session for Pool {
         })
     }
 
+    fn audit_stated(&self, challenge: Bytes) -> Reply<'_, StatedAnswer> {
+        self.ask(LONG, move |circuit| {
+            let challenge = challenge.clone();
+            Box::pin(async move { circuit.audit_stated(challenge).await })
+        })
+    }
+
+    fn tickets(&self) -> Reply<'_, Vec<TicketUse>> {
+        self.ask(QUICK, |circuit| {
+            Box::pin(async move { circuit.tickets().await })
+        })
+    }
+
+    fn revoke_ticket(&self, ticket: TicketId, expires: Timestamp) -> Reply<'_, ()> {
+        self.ask(QUICK, move |circuit| {
+            Box::pin(async move { circuit.revoke_ticket(ticket, expires).await })
+        })
+    }
+
     fn digest(&self, request: Bytes) -> Reply<'_, [u8; 32]> {
         self.ask(LONG, move |circuit| {
             let request = request.clone();
@@ -239,6 +258,7 @@ const fn ends_everything(error: &ServiceError) -> bool {
         error,
         ServiceError::UnknownClient
             | ServiceError::Revoked
+            | ServiceError::TicketRefused { .. }
             | ServiceError::OtherProvider
             | ServiceError::NotAllowed { .. }
     )

@@ -7,6 +7,7 @@ use maimo_core::{
     custody::Terms,
     identity::{AuthPublicKey, AuthSecretKey, ClientPublicKey, ClientSecretKey},
     invitation::{Invitation, InvitationToken},
+    ticket::Ticket,
 };
 
 use crate::service::{Reply, ServiceError, Session};
@@ -37,6 +38,19 @@ pub trait Connector: Send + Sync {
         invitation: &'a Invitation,
         client: &'a Arc<ClientSecretKey>,
     ) -> Reply<'a, Welcome>;
+
+    /// Opens a session for whoever has a ticket, under a key made for it and kept nowhere. It gives what a ticket gives: the newest head, the proof
+    /// that it descends from the ticket's, nodes, and answers to audits with the provider's word for them.
+    ///
+    /// `addresses` are those to go to: the ticket's, or where its bearer knows that the provider is.
+    fn audit<'a>(
+        &'a self,
+        addresses: &'a [String],
+        ticket: &'a Ticket,
+    ) -> Reply<'a, Arc<dyn Session>> {
+        let _ = (addresses, ticket);
+        Box::pin(async { Err(ServiceError::not_given()) })
+    }
 }
 
 /// What a session is opened for.
@@ -101,6 +115,16 @@ pub trait Provider: Send + Sync {
         client: ClientPublicKey,
         token: &InvitationToken,
     ) -> Result<Welcome, ServiceError>;
+
+    /// Opens a session for whoever shows a ticket. Its signature has been checked, and nothing else.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError::TicketRefused`], or that it cannot serve.
+    fn audit_session(&self, ticket: Ticket) -> Result<Arc<dyn Session>, ServiceError> {
+        drop(ticket);
+        Err(ServiceError::not_given())
+    }
 
     /// Returns the signed list of where it is, encoded; none where nothing was published.
     fn addresses(&self) -> Option<Bytes>;

@@ -11,6 +11,7 @@ use std::{
 use maimo_core::{
     identity::{AuthPublicKey, ClientSecretKey},
     invitation::Invitation,
+    ticket::Ticket,
 };
 
 use crate::{
@@ -48,6 +49,25 @@ impl InProcess {
         opened.insert(address.to_owned(), Arc::clone(&provider));
         Ok(provider)
     }
+
+    /// Returns the provider of a key, at one of the addresses.
+    fn find(
+        &self,
+        addresses: &[String],
+        auth: AuthPublicKey,
+    ) -> Result<Arc<dyn Provider>, ServiceError> {
+        let mut failed = ServiceError::Offline {
+            detail: "there is no address to look at".to_owned(),
+        };
+        for address in addresses {
+            match self.provider(address) {
+                Ok(provider) if provider.auth() == auth => return Ok(provider),
+                Ok(_) => failed = ServiceError::OtherProvider,
+                Err(error) => failed = error,
+            }
+        }
+        Err(failed)
+    }
 }
 
 impl Connector for InProcess {
@@ -62,20 +82,17 @@ impl Connector for InProcess {
         client: &'a Arc<ClientSecretKey>,
         _: Load,
     ) -> Reply<'a, Arc<dyn Session>> {
+        Box::pin(async move { self.find(addresses, auth)?.session(client.public()) })
+    }
+
+    fn audit<'a>(
+        &'a self,
+        addresses: &'a [String],
+        ticket: &'a Ticket,
+    ) -> Reply<'a, Arc<dyn Session>> {
         Box::pin(async move {
-            let mut failed = ServiceError::Offline {
-                detail: "there is no address to look at".to_owned(),
-            };
-            for address in addresses {
-                match self.provider(address) {
-                    Ok(provider) if provider.auth() == auth => {
-                        return provider.session(client.public());
-                    }
-                    Ok(_) => failed = ServiceError::OtherProvider,
-                    Err(error) => failed = error,
-                }
-            }
-            Err(failed)
+            self.find(addresses, ticket.terms().provider)?
+                .audit_session(ticket.clone())
         })
     }
 

@@ -11,10 +11,12 @@ use bytes::Bytes;
 use http::StatusCode;
 use maimo_core::{
     audit::{Challenge, Stratum},
+    clock::Timestamp,
     codec::ParseError,
     digest::DigestRequest,
     invitation::InvitationToken,
     reference::ObjectRef,
+    ticket::TicketId,
 };
 
 use crate::{
@@ -24,7 +26,10 @@ use crate::{
         body::Parts,
         client::{Begun, CallError, ClientConnection, Outgoing},
     },
-    service::{ChannelStatus, Put, PutReply, Read, ServiceError, ShownHead, WhichHead},
+    service::{
+        ChannelStatus, Put, PutReply, Read, ServiceError, ShownHead, StatedAnswer, TicketUse,
+        WhichHead,
+    },
     transport::BoxedStream,
     wire::{self, Call, ERROR_BYTES_MAX},
 };
@@ -174,18 +179,38 @@ impl Connection {
 
     /// See [`crate::service::Session::audit`].
     pub async fn audit(&self, challenge: Bytes) -> Result<Bytes, ServiceError> {
-        let parsed = Challenge::parse(&challenge).map_err(|error| not_a_request(&error))?;
-        let positions: usize = Stratum::ALL
-            .iter()
-            .map(|stratum| parsed.positions(*stratum).len())
-            .sum();
-        let mut call = outgoing(Call::Audit, challenge);
-        let longest = wire::audit_bytes_max(positions) as u64;
-        let count = u32::try_from(positions).unwrap_or(u32::MAX);
-        call.answer_bytes_max = call.answer_bytes_max.min(longest);
-        call.answer_bytes_likely = u64::from(count) * AUDIT_BYTES_LIKELY;
-        call.patience += Duration::from_secs((count / SLICES_PER_SECOND).into());
+        let call = audit_call(Call::Audit, challenge, wire::audit_bytes_max)?;
         self.finish(call).await
+    }
+
+    /// Shows a ticket, encoded; it has to be the first call. What may be asked on the connection from then on is what the ticket gives.
+    pub async fn present(&self, ticket: Bytes) -> Result<(), ServiceError> {
+        self.call(Call::Present, ticket).await?;
+        Ok(())
+    }
+
+    /// See [`crate::service::Session::audit_stated`].
+    pub async fn audit_stated(&self, challenge: Bytes) -> Result<StatedAnswer, ServiceError> {
+        let call = audit_call(Call::AuditStated, challenge, wire::stated_bytes_max)?;
+        let body = self.finish(call).await?;
+        parsed(Call::AuditStated, &body, wire::parse_stated)
+    }
+
+    /// See [`crate::service::Session::tickets`].
+    pub async fn tickets(&self) -> Result<Vec<TicketUse>, ServiceError> {
+        let body = self.call(Call::Tickets, Bytes::new()).await?;
+        parsed(Call::Tickets, &body, |body| wire::parse_tickets(body))
+    }
+
+    /// See [`crate::service::Session::revoke_ticket`].
+    pub async fn revoke_ticket(
+        &self,
+        ticket: TicketId,
+        expires: Timestamp,
+    ) -> Result<(), ServiceError> {
+        let body = wire::encode_revocation(ticket, expires);
+        self.call(Call::RevokeTicket, body).await?;
+        Ok(())
     }
 
     /// See [`crate::service::Session::digest`].
@@ -248,6 +273,25 @@ fn outgoing(call: Call, body: impl Into<Parts>) -> Outgoing {
         answer_bytes_likely: 0,
         patience: PATIENCE,
     }
+}
+
+/// Returns the call of an audit, whose answer is awaited as long as its positions take.
+fn audit_call(
+    call: Call,
+    challenge: Bytes,
+    bytes_max: impl Fn(usize) -> usize,
+) -> Result<Outgoing, ServiceError> {
+    let parsed = Challenge::parse(&challenge).map_err(|error| not_a_request(&error))?;
+    let positions: usize = Stratum::ALL
+        .iter()
+        .map(|stratum| parsed.positions(*stratum).len())
+        .sum();
+    let mut call = outgoing(call, challenge);
+    let count = u32::try_from(positions).unwrap_or(u32::MAX);
+    call.answer_bytes_max = call.answer_bytes_max.min(bytes_max(positions) as u64);
+    call.answer_bytes_likely = u64::from(count) * AUDIT_BYTES_LIKELY;
+    call.patience += Duration::from_secs((count / SLICES_PER_SECOND).into());
+    Ok(call)
 }
 
 async fn answer(begun: Begun) -> Result<Bytes, ServiceError> {

@@ -21,6 +21,7 @@ use maimo_core::{
     live_map::LiveMap,
     receipt::LedgerInstance,
     reference::ObjectRef,
+    ticket::TicketId,
 };
 use thiserror::Error;
 
@@ -73,6 +74,24 @@ pub trait Session: Send + Sync {
 
     /// Answers an encoded [`maimo_core::digest::DigestRequest`].
     fn digest(&self, request: Bytes) -> Reply<'_, [u8; 32]>;
+
+    /// Answers an encoded [`maimo_core::audit::Challenge`] and signs that it did.
+    fn audit_stated(&self, challenge: Bytes) -> Reply<'_, StatedAnswer> {
+        let _ = challenge;
+        Box::pin(async { Err(ServiceError::not_given()) })
+    }
+
+    /// Returns the tickets of this channel that the provider has met, or was told that they are revoked.
+    fn tickets(&self) -> Reply<'_, Vec<TicketUse>> {
+        Box::pin(async { Err(ServiceError::not_given()) })
+    }
+
+    /// Makes a ticket of this channel worth nothing, whether the provider has met it or not. `expires` is what stands in it: until then the
+    /// provider has to remember. Done again, it is done.
+    fn revoke_ticket(&self, ticket: TicketId, expires: Timestamp) -> Reply<'_, ()> {
+        let _ = (ticket, expires);
+        Box::pin(async { Err(ServiceError::not_given()) })
+    }
 
     /// Returns the provider's list of where it is, encoded and signed ([`maimo_core::address`]); none where it publishes none, as a folder does.
     fn addresses(&self) -> Reply<'_, Option<Bytes>> {
@@ -193,6 +212,35 @@ pub struct ShownHead {
     pub admitted: Timestamp,
 }
 
+/// An answer to a challenge, and the provider's word for it.
+#[derive(Debug, Clone)]
+pub struct StatedAnswer {
+    /// The encoded [`maimo_core::audit::AuditStatement`] on the answer.
+    pub statement: Bytes,
+    /// The encoded answer.
+    pub answer: Bytes,
+}
+
+/// What a provider knows of a ticket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TicketUse {
+    /// Which.
+    pub id: TicketId,
+    /// From when on it is worth nothing anyway.
+    pub expires: Timestamp,
+    /// When the provider met it, or heard that it is revoked.
+    pub met: Timestamp,
+    /// How many bytes of answers were asked for with it.
+    pub bytes: u64,
+    /// How many slices.
+    pub slices: u64,
+    /// Whether its client revoked it.
+    pub is_revoked: bool,
+}
+
+/// How many tickets of a channel a provider remembers.
+pub const TICKETS_MAX: usize = 64;
+
 /// Groups of a pack to be read.
 #[derive(Debug, Clone)]
 pub struct Read {
@@ -216,6 +264,12 @@ pub enum ServiceError {
     #[error("the invitation is refused: {detail}")]
     InvitationRefused {
         /// Why, as far as one may know.
+        detail: String,
+    },
+    /// The ticket is worth nothing here, or no longer.
+    #[error("the ticket is refused: {detail}")]
+    TicketRefused {
+        /// Why.
         detail: String,
     },
     /// Whoever answers has another key than the provider that was asked for.
@@ -293,6 +347,15 @@ pub enum ServiceError {
     },
 }
 
+impl ServiceError {
+    /// Returns what is said to who asks for what it has no right to, or what this provider does not do.
+    pub fn not_given() -> Self {
+        Self::BadRequest {
+            detail: "it is not for this caller to ask".to_owned(),
+        }
+    }
+}
+
 impl Classify for ServiceError {
     fn kind(&self) -> ErrorKind {
         match self {
@@ -301,6 +364,7 @@ impl Classify for ServiceError {
             Self::UnknownClient
             | Self::Revoked
             | Self::InvitationRefused { .. }
+            | Self::TicketRefused { .. }
             | Self::DiskFull { .. }
             | Self::Unavailable { .. }
             | Self::Busy(_) => ErrorKind::ProviderRefused,
@@ -328,6 +392,7 @@ impl Classify for ServiceError {
             Self::UnknownClient
             | Self::Revoked
             | Self::InvitationRefused { .. }
+            | Self::TicketRefused { .. }
             | Self::OtherProvider
             | Self::NotAllowed { .. }
             | Self::NotHeld { .. }
@@ -348,6 +413,7 @@ impl Classify for ServiceError {
                 "ask the provider; until its grace is over, if that was not cut short, what is stored can be retrieved",
             ),
             Self::InvitationRefused { .. } => Some("ask the provider for a new invitation"),
+            Self::TicketRefused { .. } => Some("ask the owner of the store for a new ticket"),
             Self::OtherProvider => {
                 Some("ask the provider, on another way, whether the address is still theirs")
             }

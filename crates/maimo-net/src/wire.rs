@@ -12,6 +12,7 @@ mod lists;
 mod put;
 mod redeem;
 mod status;
+mod ticket;
 
 use maimo_core::{
     ancestry::AncestryProof,
@@ -23,6 +24,7 @@ use maimo_core::{
     inventory::Node,
     receipt::Receipt,
     reference::ObjectRef,
+    ticket::Ticket,
     units::PACK_GROUPS_MAX,
 };
 
@@ -35,6 +37,10 @@ pub use self::{
     },
     put::PutHead,
     redeem::{encode_addresses, encode_token, parse_addresses, parse_token},
+    ticket::{
+        encode_revocation, encode_statement, encode_tickets, parse_revocation, parse_stated,
+        parse_tickets,
+    },
 };
 use crate::service::{ChannelStatus, PUT_BYTES, PutReply, WhichHead};
 
@@ -65,11 +71,19 @@ pub enum Call {
     Redeem,
     /// [`crate::connect::Provider::addresses`]: nothing, then [`parse_addresses`].
     Addresses,
+    /// [`crate::connect::Provider::audit_session`]: a [`Ticket`], then nothing.
+    Present,
+    /// [`crate::service::Session::audit_stated`]: a [`maimo_core::audit::Challenge`], then [`parse_stated`].
+    AuditStated,
+    /// [`crate::service::Session::tickets`]: nothing, then [`parse_tickets`].
+    Tickets,
+    /// [`crate::service::Session::revoke_ticket`]: [`parse_revocation`], then nothing.
+    RevokeTicket,
 }
 
 impl Call {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 16] = [
         Self::Status,
         Self::Put,
         Self::PutNode,
@@ -82,6 +96,10 @@ impl Call {
         Self::Digest,
         Self::Redeem,
         Self::Addresses,
+        Self::Present,
+        Self::AuditStated,
+        Self::Tickets,
+        Self::RevokeTicket,
     ];
 
     /// Returns its path.
@@ -99,6 +117,10 @@ impl Call {
             Self::Digest => "/v1/digest",
             Self::Redeem => "/v1/redeem",
             Self::Addresses => "/v1/addresses",
+            Self::Present => "/v1/present-ticket",
+            Self::AuditStated => "/v1/audit-stated",
+            Self::Tickets => "/v1/tickets",
+            Self::RevokeTicket => "/v1/revoke-ticket",
         }
     }
 
@@ -107,10 +129,18 @@ impl Call {
         Self::ALL.into_iter().find(|call| call.path() == path)
     }
 
+    /// Returns whether an auditor may make it, with a ticket and nothing else.
+    pub const fn is_for_auditors(self) -> bool {
+        matches!(
+            self,
+            Self::Head | Self::Prove | Self::Nodes | Self::AuditStated
+        )
+    }
+
     /// Returns how many bytes a request has at most.
     pub const fn request_bytes_max(self) -> usize {
         match self {
-            Self::Status | Self::Addresses => 0,
+            Self::Status | Self::Addresses | Self::Tickets => 0,
             Self::Put => PutHead::LENGTH + PUT_RANGE_BYTES,
             Self::PutNode => Node::BYTES_MAX,
             Self::MoveHead => HeadMove::LENGTH_MAX,
@@ -118,9 +148,11 @@ impl Call {
             Self::Prove => heads::SEQUENCE_BYTES,
             Self::Nodes => lists::NODES_REQUEST_MAX,
             Self::Read => lists::READ_REQUEST_MAX,
-            Self::Audit => CHALLENGE_BYTES_MAX,
+            Self::Audit | Self::AuditStated => CHALLENGE_BYTES_MAX,
             Self::Digest => DIGEST_REQUEST_MAX,
             Self::Redeem => redeem::TOKEN_BYTES,
+            Self::Present => Ticket::LENGTH_MAX,
+            Self::RevokeTicket => ticket::REVOCATION_BYTES,
         }
     }
 
@@ -130,7 +162,7 @@ impl Call {
         match self {
             Self::Status => ChannelStatus::LENGTH_MAX,
             Self::Put => PutReply::LENGTH_MAX,
-            Self::PutNode => 0,
+            Self::PutNode | Self::Present | Self::RevokeTicket => 0,
             Self::MoveHead => Receipt::LENGTH_MAX,
             Self::Head => heads::SHOWN_BYTES_MAX,
             Self::Prove => AncestryProof::LENGTH_MAX,
@@ -140,6 +172,8 @@ impl Call {
             Self::Digest => DIGEST_BYTES,
             Self::Redeem => redeem::WELCOME_BYTES_MAX,
             Self::Addresses => redeem::ADDRESSES_BYTES_MAX,
+            Self::AuditStated => stated_bytes_max(2 * SLICES_MAX),
+            Self::Tickets => ticket::TICKETS_BYTES_MAX,
         }
     }
 }
@@ -173,6 +207,11 @@ const DIGEST_REQUEST_MAX: usize = Prelude::LENGTH
 /// Returns how many bytes the answer to an audit of so many positions, in both strata together, has at most.
 pub const fn audit_bytes_max(positions: usize) -> usize {
     AUDIT_FIXED_BYTES + positions * AUDIT_POSITION_BYTES
+}
+
+/// Returns how many bytes the answer to so many positions has at most, the statement on it before it.
+pub const fn stated_bytes_max(positions: usize) -> usize {
+    ticket::STATEMENT_BYTES_MAX + audit_bytes_max(positions)
 }
 
 /// Prelude, head, signature, commit, and what stands before each.

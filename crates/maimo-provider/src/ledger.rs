@@ -189,7 +189,7 @@ pub(crate) enum HeadKey {
     At(Timestamp),
 }
 
-/// What is kept of the provider itself and of no channel: invitations, where it says it is.
+/// What is kept of the provider itself and is no channel's row: invitations, where it says it is, what is known of tickets.
 ///
 /// A record is written whole at each change, and the highest version counts, in whatever log it is: so replaying needs no order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -209,6 +209,8 @@ pub(crate) enum RecordKind {
     Invitation,
     /// A signed list of addresses, named by the auth key that signs it.
     Addresses,
+    /// What is known of a channel's tickets, named by the channel.
+    Tickets,
 }
 
 impl RecordKind {
@@ -216,6 +218,7 @@ impl RecordKind {
         match self {
             Self::Invitation => 1,
             Self::Addresses => 2,
+            Self::Tickets => 3,
         }
     }
 
@@ -223,6 +226,7 @@ impl RecordKind {
         match number {
             1 => Some(Self::Invitation),
             2 => Some(Self::Addresses),
+            3 => Some(Self::Tickets),
             _ => None,
         }
     }

@@ -18,6 +18,7 @@ pub mod scrub;
 mod session;
 mod shrink;
 pub mod sweep;
+mod ticket_book;
 pub mod volume;
 mod volumes;
 

@@ -12,6 +12,7 @@ use maimo_core::{
     address::Network,
     ancestry::AncestryProof,
     audit::{Challenge, answer},
+    clock::Timestamp,
     codec::Put as _,
     custody::Totals,
     digest::DigestRequest,
@@ -22,12 +23,13 @@ use maimo_core::{
     inventory::Node,
     receipt::Receipt,
     reference::ObjectRef,
+    ticket::TicketId,
     units::groups,
     verify::Selection,
 };
 use maimo_net::service::{
     ChannelStatus, NODES_MAX, Put, PutReply, READ_BYTES_MAX, READ_PACKS_MAX, Read, Reply,
-    ServiceError, Session, ShownHead, WhichHead,
+    ServiceError, Session, ShownHead, TicketUse, WhichHead,
 };
 
 use crate::{
@@ -41,9 +43,11 @@ use crate::{
     provider::{Inner, now, register},
 };
 
+mod audit;
 mod packs;
 mod upload;
 
+pub(crate) use audit::AuditSession;
 pub(crate) use upload::Coming;
 
 type Result<T> = core::result::Result<T, ServiceError>;
@@ -418,6 +422,14 @@ impl Session for ClientSession {
 
     fn audit(&self, challenge: Bytes) -> Reply<'_, Bytes> {
         Box::pin(async move { self.audit_now(&challenge) })
+    }
+
+    fn tickets(&self) -> Reply<'_, Vec<TicketUse>> {
+        Box::pin(async move { self.tickets_now() })
+    }
+
+    fn revoke_ticket(&self, ticket: TicketId, expires: Timestamp) -> Reply<'_, ()> {
+        Box::pin(async move { self.revoke_ticket_now(ticket, expires) })
     }
 
     fn digest(&self, request: Bytes) -> Reply<'_, [u8; 32]> {

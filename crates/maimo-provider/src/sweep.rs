@@ -14,6 +14,7 @@ use crate::{
     invitation::Invited,
     ledger::{LedgerError, Punch, RecordKind, Rows, changes, entry::Change},
     provider::Inner,
+    ticket_book::TicketBook,
     volume::VolumeError,
 };
 
@@ -37,10 +38,15 @@ pub struct SweepReport {
     pub bytes: u64,
 }
 
-/// Takes invitations out of the rows of which nobody needs to hear any more. No log is told: made anew, they are taken out again.
+/// Takes invitations out of the rows of which nobody needs to hear any more, and books of tickets that all expired. No log is told: made anew, they are taken out again.
 fn forget_stale(rows: &dyn Rows, now: Timestamp) -> Result<(), LedgerError> {
     for record in rows.records(RecordKind::Invitation)? {
         if Invited::parse(&record.body)?.is_stale(now) {
+            rows.remove_record(record.kind, &record.name)?;
+        }
+    }
+    for record in rows.records(RecordKind::Tickets)? {
+        if TicketBook::parse(&record.body)?.is_stale(now) {
             rows.remove_record(record.kind, &record.name)?;
         }
     }

@@ -56,6 +56,16 @@ pub const TARGETS: &[Target] = &[
     target("head", signed::head, signed::heads),
     target("receipt", signed::receipt, signed::receipts),
     target("ticket", signed::ticket, signed::tickets),
+    target(
+        "audit_statement",
+        signed::audit_statement,
+        signed::audit_statements,
+    ),
+    target(
+        "audit_receipt",
+        signed::audit_receipt,
+        signed::audit_receipts,
+    ),
     target("address_list", signed::address_list, signed::address_lists),
     target("inventory_node", forest::node, forest::nodes),
     target("inventory_tree", forest::tree, forest::trees),

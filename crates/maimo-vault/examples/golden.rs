@@ -299,7 +299,7 @@ fn write_lines(write: &impl Fn(&str, &[u8]), root: RootHash) {
     let terms = TicketTerms {
         id: store::TICKET_ID,
         provider: store::auth(),
-        addresses: store::addresses(),
+        addresses: Some(store::addresses()),
         sequence: 3,
         root,
         expires: Timestamp(store::TIME.0 + 1_000_000),

@@ -13,9 +13,9 @@ fn addresses(texts: &[&str]) -> Addresses {
 
 fn terms() -> TicketTerms {
     TicketTerms {
-        id: [7; 16],
+        id: TicketId([7; 16]),
         provider: provider(2),
-        addresses: addresses(&["192.0.2.1:80"]),
+        addresses: Some(addresses(&["192.0.2.1:80"])),
         sequence: 12,
         root: RootHash([9; 32]),
         expires: Timestamp(1000),
@@ -61,13 +61,24 @@ fn a_ticket_with_the_longest_addresses_fits_a_line() {
     let texts: Vec<String> = (1..=8).map(|port| format!("{name}:{port}")).collect();
     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
     let long = TicketTerms {
-        addresses: addresses(&texts),
+        addresses: Some(addresses(&texts)),
         ..terms()
     };
     let long = Ticket::sign(long, &ClientSecretKey::from_seed(&[1; 32])).unwrap();
     let line = long.to_line();
     assert!(line.len() > 3000);
     assert_eq!(Ticket::from_line(&line), Ok(long));
+}
+
+#[test]
+fn a_ticket_for_a_folder_says_no_address() {
+    let folder = TicketTerms {
+        addresses: None,
+        ..terms()
+    };
+    let folder = Ticket::sign(folder, &ClientSecretKey::from_seed(&[1; 32])).unwrap();
+    assert_eq!(Ticket::from_line(&folder.to_line()), Ok(folder.clone()));
+    assert_eq!(folder.terms().addresses, None);
 }
 
 #[test]
@@ -102,5 +113,15 @@ proptest! {
     fn a_ticket_cut_short_is_refused(cut: prop::sample::Index) {
         let bytes = ticket().encode();
         prop_assert!(Ticket::parse(&bytes[..cut.index(bytes.len())]).is_err());
+    }
+}
+
+#[test]
+fn an_id_comes_back_from_its_text_and_nothing_else_does() {
+    let id = TicketId([0xab; 16]);
+    assert_eq!(id.to_string().parse(), Ok(id));
+    assert_eq!(id.to_string().to_uppercase().parse(), Ok(id));
+    for text in ["", "ab", &"ab".repeat(17), &"zz".repeat(16)] {
+        assert_eq!(text.parse::<TicketId>(), Err(TicketError::Id));
     }
 }

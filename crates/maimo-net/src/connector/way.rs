@@ -10,10 +10,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use maimo_core::{
     address::Address,
+    clock::Timestamp,
     error::{Classify, Retry},
     identity::AuthPublicKey,
     invitation::InvitationToken,
     reference::ObjectRef,
+    ticket::{Ticket, TicketId},
 };
 use tokio::{
     sync::Mutex,
@@ -27,7 +29,8 @@ use crate::{
     rate::{Limited, Meter, Priority},
     remote::Connection,
     service::{
-        ChannelStatus, Put, PutReply, Read, Reply, ServiceError, Session, ShownHead, WhichHead,
+        ChannelStatus, Put, PutReply, Read, Reply, ServiceError, Session, ShownHead, StatedAnswer,
+        TicketUse, WhichHead,
     },
     tls::{ClientTls, TlsError},
     transport::{BoxedStream, Isolation, Transport, TransportError},
@@ -82,6 +85,7 @@ impl Way {
             way: Arc::clone(self),
             auth,
             tls,
+            ticket: None,
         }
     }
 
@@ -148,15 +152,26 @@ impl Way {
     }
 }
 
-/// The way to the provider of a key, for one client.
+/// The way to the provider of a key, for one client or for one ticket.
 #[derive(Clone)]
 pub(super) struct Route {
     way: Arc<Way>,
     auth: AuthPublicKey,
     tls: ClientTls,
+    /// What each connection shows first, encoded.
+    ticket: Option<Bytes>,
 }
 
 impl Route {
+    /// Has every connection show a ticket before anything else.
+    #[must_use]
+    pub(super) fn with_ticket(self, ticket: &Ticket) -> Self {
+        Self {
+            ticket: Some(ticket.encode().into()),
+            ..self
+        }
+    }
+
     /// Opens a connection of its own, and takes up an invitation as its first call.
     pub(super) async fn redeem(&self, token: &InvitationToken) -> Result<Welcome, ServiceError> {
         let (connection, _) = self.open(Priority::Control).await?;
@@ -178,6 +193,9 @@ impl Dial for Route {
         let route = self.clone();
         Box::pin(async move {
             let (connection, meter) = Self::open(&route, purpose).await?;
+            if let Some(ticket) = &route.ticket {
+                connection.present(ticket.clone()).await?;
+            }
             let circuit: Arc<dyn Circuit> = Arc::new(Remote {
                 connection,
                 meter,
@@ -260,6 +278,18 @@ impl Session for Remote {
 
     fn digest(&self, request: Bytes) -> Reply<'_, [u8; 32]> {
         Box::pin(self.connection.digest(request))
+    }
+
+    fn audit_stated(&self, challenge: Bytes) -> Reply<'_, StatedAnswer> {
+        Box::pin(self.connection.audit_stated(challenge))
+    }
+
+    fn tickets(&self) -> Reply<'_, Vec<TicketUse>> {
+        Box::pin(self.connection.tickets())
+    }
+
+    fn revoke_ticket(&self, ticket: TicketId, expires: Timestamp) -> Reply<'_, ()> {
+        Box::pin(self.connection.revoke_ticket(ticket, expires))
     }
 
     fn addresses(&self) -> Reply<'_, Option<Bytes>> {

@@ -1,6 +1,7 @@
-//! What each known client may still take, over all of its connections.
+//! What each known client may still take, over all of its connections; and what all who audit one channel by tickets may, together.
 //!
-//! Kept for as long as the process runs, so that connecting again gives nothing anew: there are as many as were invited.
+//! Kept for as long as the process runs, so that connecting again gives nothing anew: there are at most twice as many as were invited. How many
+//! tickets a client hands out changes nothing.
 
 use core::time::Duration;
 use std::{
@@ -8,7 +9,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use maimo_core::identity::ClientPublicKey;
+use maimo_core::{id::ChannelId, identity::ClientPublicKey};
 use tokio::{sync::Semaphore, time::Instant};
 
 use crate::{http::Budget, serve::limits::Limits};
@@ -18,8 +19,26 @@ use crate::{http::Budget, serve::limits::Limits};
 pub(crate) struct Clients {
     limits: Limits,
     bulk_threads: usize,
-    known: Mutex<HashMap<[u8; 32], Arc<Client>>>,
+    known: Mutex<HashMap<Who, Arc<Client>>>,
 }
+
+/// Whose share it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Who {
+    /// A client's own.
+    Client([u8; 32]),
+    /// That of all who have tickets for a channel.
+    Auditors(ChannelId),
+}
+
+impl Who {
+    pub(crate) const fn client(key: &ClientPublicKey) -> Self {
+        Self::Client(*key.as_bytes())
+    }
+}
+
+/// How much less than a client those have who audit its channel.
+const AUDITORS_PART: usize = 4;
 
 /// What one client may take.
 #[derive(Debug)]
@@ -30,6 +49,8 @@ pub(crate) struct Client {
     pub(crate) calls: Arc<Semaphore>,
     pub(crate) bulk_threads: Arc<Semaphore>,
     pub(crate) bytes: Budget,
+    /// How much that budget is in all.
+    pub(crate) bytes_max: u64,
     pub(crate) slices: Allowance,
     pub(crate) digested: Allowance,
 }
@@ -43,19 +64,29 @@ impl Clients {
         }
     }
 
-    /// Returns what a client may take.
-    pub(crate) fn of(&self, key: &ClientPublicKey) -> Arc<Client> {
+    /// Returns what a client may take, or those who audit a channel.
+    pub(crate) fn of(&self, who: Who) -> Arc<Client> {
         let mut known = lock(&self.known);
         let number = known.len() + 1;
+        let part = match who {
+            Who::Client(_) => 1,
+            Who::Auditors(_) => AUDITORS_PART,
+        };
+        let of_count = |count: usize| count.div_ceil(part);
+        let of_amount = |amount: u64| amount.div_ceil(part as u64);
         let limits = &self.limits;
-        let client = known.entry(*key.as_bytes()).or_insert_with(|| {
+        let client = known.entry(who).or_insert_with(|| {
             Arc::new(Client {
                 number,
-                connections: Arc::new(Semaphore::new(limits.connections_per_client)),
-                calls: Arc::new(Semaphore::new(limits.calls_per_client)),
+                connections: Arc::new(Semaphore::new(of_count(limits.connections_per_client))),
+                calls: Arc::new(Semaphore::new(of_count(limits.calls_per_client))),
                 bulk_threads: Arc::new(Semaphore::new(self.bulk_threads)),
-                bytes: Budget::new(limits.bytes_per_client),
-                slices: Allowance::new(limits.slices_at_once, limits.slices_per_minute),
+                bytes: Budget::new(of_amount(limits.bytes_per_client)),
+                bytes_max: of_amount(limits.bytes_per_client),
+                slices: Allowance::new(
+                    of_amount(limits.slices_at_once),
+                    of_amount(limits.slices_per_minute),
+                ),
                 digested: Allowance::new(
                     limits.digest_bytes_at_once,
                     limits.digest_bytes_per_minute,
@@ -65,12 +96,13 @@ impl Clients {
         Arc::clone(client)
     }
 
-    /// Returns how many have connections.
+    /// Returns how many clients have connections; who audits is none.
     pub(crate) fn connected(&self) -> usize {
-        let is_here = |client: &&Arc<Client>| {
-            client.connections.available_permits() < self.limits.connections_per_client
+        let is_here = |(who, client): &(&Who, &Arc<Client>)| {
+            matches!(who, Who::Client(_))
+                && client.connections.available_permits() < self.limits.connections_per_client
         };
-        lock(&self.known).values().filter(is_here).count()
+        lock(&self.known).iter().filter(is_here).count()
     }
 }
 

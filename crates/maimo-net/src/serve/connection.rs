@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   key proven --> stranger --redeem, as the first call--> known
+//!            |        |------ a ticket, as the first call--> auditor: what the ticket gives, within what its channel's auditors may take
 //!            |        '-- anything else, or refused --> sent away
 //!            |--> known: each call within the client's budgets
 //!            '--> sent away: revoked (it may redeem, as a stranger may), or too many connections: told why, unread, and closed
@@ -13,7 +14,8 @@ use core::{
 };
 use std::sync::{Arc, Mutex, PoisonError};
 
-use maimo_core::{codec::ParseError, identity::ClientPublicKey};
+use bytes::Bytes;
+use maimo_core::{codec::ParseError, identity::ClientPublicKey, ticket::Ticket};
 use tokio::{
     sync::{OwnedSemaphorePermit, TryAcquireError},
     time::{Instant, timeout, timeout_at},
@@ -31,7 +33,7 @@ use crate::{
     },
     serve::{
         Shared,
-        clients::Client,
+        clients::{Client, Who},
         counters::count,
         route::{Job, status_of},
         strangers::Seat,
@@ -77,6 +79,7 @@ enum Standing {
 struct Known {
     session: Arc<dyn Session>,
     client: Arc<Client>,
+    is_auditor: bool,
     _connection: (OwnedSemaphorePermit, OwnedSemaphorePermit),
 }
 
@@ -127,12 +130,24 @@ impl Connection {
                     self.dismiss.cancel();
                 }
             }
+            (Standing::Stranger, Some(Call::Present)) if is_first => {
+                let until = self.first_call;
+                if timeout_at(until, self.present(incoming)).await.is_err() {
+                    self.dismiss.cancel();
+                }
+            }
             (Standing::Away(error), _) => {
                 self.send_away(incoming.unread(), &error).await;
             }
             (Standing::Stranger, _) => {
                 let error = ServiceError::UnknownClient;
                 self.send_away(incoming.unread(), &error).await;
+            }
+            (Standing::Known(known), Some(call))
+                if call == Call::Present || (known.is_auditor && !call.is_for_auditors()) =>
+            {
+                let error = ServiceError::not_given();
+                self.refuse(incoming.unread(), &error).await;
             }
             (Standing::Known(_), Some(Call::Redeem)) => self.redeem(incoming).await,
             (Standing::Known(known), Some(call)) => self.call(&known, call, incoming).await,
@@ -229,14 +244,9 @@ impl Connection {
         &self,
         incoming: Incoming,
     ) -> (Result<Welcome, ServiceError>, Option<Answer>) {
-        let max = (Call::Redeem.request_bytes_max() as u64).min(STRANGER_BYTES_MAX);
-        let length = match announced(&incoming, max) {
-            Ok(length) => length,
-            Err(error) => return (Err(error), Some(incoming.unread())),
-        };
-        let (body, answer) = incoming.receive(length).await;
-        let Ok(body) = body else {
-            return (Err(bad_request("it breaks off")), None);
+        let (body, answer) = match receive_first(incoming, Call::Redeem).await {
+            Ok(received) => received,
+            Err((error, answer)) => return (Err(error), answer),
         };
         let token = wire::parse_token(&body);
         if let Ok(mut body) = body.try_into_mut() {
@@ -256,19 +266,57 @@ impl Connection {
         (result, Some(answer))
     }
 
-    /// Finds out how the client stands, and gives up its seat among the strangers if it is known.
+    /// Takes a ticket: who shows a good one may audit from then on.
+    async fn present(&self, incoming: Incoming) {
+        let (ticket, answer) = match receive_first(incoming, Call::Present).await {
+            Ok(received) => received,
+            Err((error, Some(answer))) => return self.send_away(answer, &error).await,
+            Err((_, None)) => return,
+        };
+        let provider = Arc::clone(&self.shared.provider);
+        let work = move || {
+            let ticket = Ticket::parse(&ticket).map_err(|error| ServiceError::TicketRefused {
+                detail: error.to_string(),
+            })?;
+            let channel = ticket.channel();
+            Ok((channel, provider.audit_session(ticket)?))
+        };
+        let workers = &self.shared.resources.workers;
+        let opened = match workers.run(Urgency::Control, None, work).await {
+            Ok(opened) => opened,
+            Err(Panicked) => Err(self.panicked()),
+        };
+        let known = opened.and_then(|(channel, session)| {
+            self.known(session, Who::Auditors(channel))
+                .map_err(|_| ServiceError::Busy(CONNECTION_PAUSE))
+        });
+        match known {
+            Ok(standing) => {
+                self.stand(standing);
+                log_unsent(&answer.send(http::StatusCode::OK, Parts::default()).await);
+            }
+            Err(error) => self.send_away(answer, &error).await,
+        }
+    }
+
+    /// Finds out how the client stands.
     async fn open_session(&self) {
         let (provider, key) = (Arc::clone(&self.shared.provider), self.key);
         let work = move || provider.session(key);
         let workers = &self.shared.resources.workers;
         let standing = match workers.run(Urgency::Control, None, work).await {
             Ok(Ok(session)) => self
-                .known(session)
+                .known(session, Who::client(&key))
                 .unwrap_or(Standing::Away(ServiceError::Busy(CONNECTION_PAUSE))),
             Ok(Err(ServiceError::UnknownClient)) => Standing::Stranger,
             Ok(Err(error)) => Standing::Away(error),
             Err(Panicked) => Standing::Away(self.panicked()),
         };
+        self.stand(standing);
+    }
+
+    /// Takes up a standing; who is known gives up its seat among the strangers.
+    fn stand(&self, standing: Standing) {
         if let Standing::Known(_) = standing {
             self.is_known.store(true, Ordering::Relaxed);
             drop(
@@ -281,14 +329,15 @@ impl Connection {
         *self.standing.lock().unwrap_or_else(PoisonError::into_inner) = standing;
     }
 
-    fn known(&self, session: Arc<dyn Session>) -> Result<Standing, TryAcquireError> {
+    fn known(&self, session: Arc<dyn Session>, who: Who) -> Result<Standing, TryAcquireError> {
         let resources = &self.shared.resources;
-        let client = resources.clients.of(&self.key);
+        let client = resources.clients.of(who);
         let own = Arc::clone(&client.connections).try_acquire_owned()?;
         let all = Arc::clone(&resources.connections).try_acquire_owned()?;
         Ok(Standing::Known(Arc::new(Known {
             session,
             client,
+            is_auditor: matches!(who, Who::Auditors(_)),
             _connection: (own, all),
         })))
     }
@@ -315,7 +364,7 @@ impl Connection {
         let resources = &self.shared.resources;
         let limits = &resources.limits;
         // What is longer than a budget is let in alone.
-        let (own, all) = (bytes.min(limits.bytes_per_client), bytes.min(limits.bytes));
+        let (own, all) = (bytes.min(client.bytes_max), bytes.min(limits.bytes));
         let take = async {
             let own = client.bytes.take(own).await;
             (own, resources.bytes.take(all).await)
@@ -350,6 +399,23 @@ impl Connection {
         ServiceError::Unavailable {
             detail: "its program failed at this call".to_owned(),
         }
+    }
+}
+
+/// Reads the body of a stranger's call.
+async fn receive_first(
+    incoming: Incoming,
+    call: Call,
+) -> Result<(Bytes, Answer), (ServiceError, Option<Answer>)> {
+    let max = (call.request_bytes_max() as u64).min(STRANGER_BYTES_MAX);
+    let length = match announced(&incoming, max) {
+        Ok(length) => length,
+        Err(error) => return Err((error, Some(incoming.unread()))),
+    };
+    let (body, answer) = incoming.receive(length).await;
+    match body {
+        Ok(body) => Ok((body, answer)),
+        Err(_) => Err((bad_request("it breaks off"), None)),
     }
 }
 

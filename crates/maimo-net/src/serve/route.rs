@@ -4,16 +4,18 @@ use bytes::Bytes;
 use http::StatusCode;
 use maimo_core::{
     audit::{Challenge, Stratum},
+    clock::Timestamp,
     codec::ParseError,
     digest::DigestRequest,
     reference::ObjectRef,
+    ticket::TicketId,
 };
 
 use crate::{
     connect::Provider,
     http::body::Parts,
     serve::workers::Urgency,
-    service::{Put, Read, Reply, ServiceError, Session, WhichHead},
+    service::{Put, Read, Reply, ServiceError, Session, StatedAnswer, WhichHead},
     wire::{self, Call},
 };
 
@@ -33,6 +35,9 @@ pub(crate) enum Job {
     Nodes(Vec<ObjectRef>),
     Read(Vec<Read>),
     Audit { challenge: Bytes, slices: u64 },
+    AuditStated { challenge: Bytes, slices: u64 },
+    Tickets,
+    RevokeTicket(TicketId, Timestamp),
     Digest { request: Bytes, bytes: u64 },
     Addresses,
 }
@@ -49,21 +54,26 @@ impl Job {
             Call::Prove => Self::Prove(wire::parse_sequence(body)?),
             Call::Nodes => Self::Nodes(wire::parse_nodes(body)?),
             Call::Read => Self::Read(wire::parse_reads(body)?),
-            Call::Audit => {
-                let challenge = Challenge::parse(body)?;
-                let count = |stratum: &Stratum| challenge.positions(*stratum).len() as u64;
-                Self::Audit {
-                    challenge: body.clone(),
-                    slices: Stratum::ALL.iter().map(count).sum(),
-                }
+            Call::Audit => Self::Audit {
+                challenge: body.clone(),
+                slices: slices_of(body)?,
+            },
+            Call::AuditStated => Self::AuditStated {
+                challenge: body.clone(),
+                slices: slices_of(body)?,
+            },
+            Call::Tickets => Self::Tickets,
+            Call::RevokeTicket => {
+                let (ticket, expires) = wire::parse_revocation(body)?;
+                Self::RevokeTicket(ticket, expires)
             }
             Call::Digest => Self::Digest {
                 request: body.clone(),
                 bytes: DigestRequest::parse(body)?.total_bytes(),
             },
             Call::Addresses => Self::Addresses,
-            // It is not a session's, and answered before.
-            Call::Redeem => {
+            // They are not a session's, and answered before.
+            Call::Redeem | Call::Present => {
                 return Err(ParseError::Invalid {
                     what: "call of a session",
                 });
@@ -84,7 +94,7 @@ impl Job {
         let bytes = match self {
             Self::Nodes(nodes) => wire::nodes_bytes_max(nodes),
             Self::Read(reads) => wire::slice_bytes_max(reads),
-            Self::Audit { slices, .. } => slices * AUDITED_BYTES,
+            Self::Audit { slices, .. } | Self::AuditStated { slices, .. } => slices * AUDITED_BYTES,
             _ => 0,
         };
         if bytes < SMALL_BYTES { 0 } else { bytes }
@@ -93,7 +103,7 @@ impl Job {
     /// Returns how many slices are to be audited, and how many bytes digested.
     pub(crate) const fn work(&self) -> (u64, u64) {
         match self {
-            Self::Audit { slices, .. } => (*slices, 0),
+            Self::Audit { slices, .. } | Self::AuditStated { slices, .. } => (*slices, 0),
             Self::Digest { bytes, .. } => (0, *bytes),
             _ => (0, 0),
         }
@@ -118,10 +128,26 @@ impl Job {
             Self::Nodes(nodes) => listed(wait(session.nodes(nodes))?),
             Self::Read(reads) => listed(wait(session.read(reads))?),
             Self::Audit { challenge, .. } => wait(session.audit(challenge))?.into(),
+            Self::AuditStated { challenge, .. } => {
+                let StatedAnswer { statement, answer } = wait(session.audit_stated(challenge))?;
+                vec![wire::encode_statement(&statement).into(), answer].into()
+            }
+            Self::Tickets => wire::encode_tickets(&wait(session.tickets())?).into(),
+            Self::RevokeTicket(ticket, expires) => {
+                wait(session.revoke_ticket(ticket, expires))?;
+                Parts::default()
+            }
             Self::Digest { request, .. } => wait(session.digest(request))?.to_vec().into(),
             Self::Addresses => wire::encode_addresses(provider.addresses().as_ref()).into(),
         })
     }
+}
+
+/// Returns how many slices a challenge asks for.
+fn slices_of(challenge: &[u8]) -> Result<u64, ParseError> {
+    let challenge = Challenge::parse(challenge)?;
+    let count = |stratum: &Stratum| challenge.positions(*stratum).len() as u64;
+    Ok(Stratum::ALL.iter().map(count).sum())
 }
 
 fn wait<T>(reply: Reply<'_, T>) -> Result<T, ServiceError> {
@@ -141,7 +167,9 @@ pub(crate) const fn status_of(error: &ServiceError) -> StatusCode {
     match error {
         ServiceError::BadRequest { .. } => StatusCode::BAD_REQUEST,
         ServiceError::UnknownClient => StatusCode::UNAUTHORIZED,
-        ServiceError::Revoked | ServiceError::InvitationRefused { .. } => StatusCode::FORBIDDEN,
+        ServiceError::Revoked
+        | ServiceError::InvitationRefused { .. }
+        | ServiceError::TicketRefused { .. } => StatusCode::FORBIDDEN,
         ServiceError::NotHeld { .. } => StatusCode::NOT_FOUND,
         ServiceError::Refused(_) | ServiceError::UploadRefused(_) | ServiceError::WrongBytes => {
             StatusCode::CONFLICT

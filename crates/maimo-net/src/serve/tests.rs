@@ -7,6 +7,7 @@ mod hostile;
 mod limits;
 mod strangers;
 mod tcp;
+mod tickets;
 
 use core::{sync::atomic::Ordering, time::Duration};
 use std::sync::{Arc, Mutex};

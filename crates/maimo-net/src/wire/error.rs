@@ -43,6 +43,7 @@ const DISK_FULL: u16 = 9;
 const UNAVAILABLE: u16 = 10;
 const BAD_REQUEST: u16 = 11;
 const BUSY: u16 = 12;
+const TICKET_REFUSED: u16 = 13;
 
 impl ServiceError {
     /// Returns the error as bytes.
@@ -56,6 +57,10 @@ impl ServiceError {
             Self::Revoked => out.put_u16(REVOKED),
             Self::InvitationRefused { detail } => {
                 out.put_u16(INVITATION_REFUSED);
+                put_text(detail, &mut out);
+            }
+            Self::TicketRefused { detail } => {
+                out.put_u16(TICKET_REFUSED);
                 put_text(detail, &mut out);
             }
             Self::Refused(refusal) => {
@@ -117,6 +122,9 @@ impl ServiceError {
             UNKNOWN_CLIENT => Self::UnknownClient,
             REVOKED => Self::Revoked,
             INVITATION_REFUSED => Self::InvitationRefused {
+                detail: text(&mut reader)?,
+            },
+            TICKET_REFUSED => Self::TicketRefused {
                 detail: text(&mut reader)?,
             },
             REFUSED => Self::Refused(Refusal::parse(&mut reader)?),

@@ -8,6 +8,7 @@ use maimo_core::{
     invitation::InvitationToken,
     live_map::LiveMap,
     receipt::LedgerInstance,
+    ticket::TicketId,
     units::{GROUP_BYTES, PACK_BYTES_MAX, groups},
 };
 use proptest::prelude::*;
@@ -15,7 +16,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     connect::Welcome,
-    service::{Put, Read, ServiceError, ShownHead},
+    service::{Put, Read, ServiceError, ShownHead, TicketUse},
 };
 
 fn pack(number: u8, length: u64) -> ObjectRef {
@@ -94,6 +95,7 @@ fn error() -> impl Strategy<Value = ServiceError> {
         Just(ServiceError::Revoked),
         Just(ServiceError::WrongBytes),
         detail.prop_map(|detail| ServiceError::InvitationRefused { detail }),
+        detail.prop_map(|detail| ServiceError::TicketRefused { detail }),
         detail.prop_map(|detail| ServiceError::DiskFull { detail }),
         detail.prop_map(|detail| ServiceError::Unavailable { detail }),
         detail.prop_map(|detail| ServiceError::BadRequest { detail }),
@@ -193,7 +195,7 @@ proptest! {
     }
 
     #[test]
-    fn what_parses_as_an_error_encodes_to_the_same_bytes(code in 0..14_u16, rest in proptest::collection::vec(any::<u8>(), 0..80)) {
+    fn what_parses_as_an_error_encodes_to_the_same_bytes(code in 0..15_u16, rest in proptest::collection::vec(any::<u8>(), 0..80)) {
         let bytes = [&code.to_le_bytes()[..], &rest].concat();
         if let Ok(error) = ServiceError::parse(&bytes) {
             prop_assert_eq!(error.encode(), bytes);
@@ -336,6 +338,59 @@ fn a_token_comes_back_and_nothing_else_is_one() {
 }
 
 #[test]
+fn what_is_known_of_tickets_comes_back_and_no_more_of_them_than_there_may_be() {
+    let ticket = |id: u8| TicketUse {
+        id: TicketId([id; 16]),
+        expires: Timestamp(u64::MAX),
+        met: Timestamp(5),
+        bytes: u64::MAX,
+        slices: 7,
+        is_revoked: id % 2 == 1,
+    };
+    for count in [0, 1, 64] {
+        let tickets: Vec<TicketUse> = (0..count).map(ticket).collect();
+        let bytes = encode_tickets(&tickets);
+        assert!(bytes.len() <= Call::Tickets.response_bytes_max());
+        check(&bytes, |body| parse_tickets(body), Clone::clone, &tickets);
+    }
+    let many: Vec<TicketUse> = (0..65).map(ticket).collect();
+    assert!(parse_tickets(&encode_tickets(&many)).is_err());
+    let mut neither = encode_tickets(&[ticket(1)]);
+    *neither.last_mut().unwrap() = 2;
+    assert!(parse_tickets(&neither).is_err());
+}
+
+#[test]
+fn a_revocation_comes_back() {
+    let said = (TicketId([9; 16]), Timestamp(1 << 50));
+    let bytes = encode_revocation(said.0, said.1);
+    assert_eq!(bytes.len(), Call::RevokeTicket.request_bytes_max());
+    check(&bytes, |body| parse_revocation(body), |said| *said, &said);
+}
+
+#[test]
+fn an_answer_with_the_word_for_it_comes_back_and_is_not_copied() {
+    let body = |statement: &[u8], answer: &[u8]| {
+        Bytes::from([&encode_statement(statement)[..], answer].concat())
+    };
+    for (statement, answer) in [(4096, 0), (0, 5), (286, 9000)] {
+        let (statement, answer) = (vec![1; statement], vec![2; answer]);
+        let whole = body(&statement, &answer);
+        let read = parse_stated(&whole).unwrap();
+        assert_eq!(
+            (&read.statement[..], &read.answer[..]),
+            (&statement[..], &answer[..])
+        );
+        assert!(read.answer.is_empty() || whole.as_ptr_range().contains(&read.answer.as_ptr()));
+        if let Some(end) = (statement.len() + 4).checked_sub(1) {
+            assert!(parse_stated(&whole.slice(..end)).is_err());
+        }
+    }
+    assert!(parse_stated(&body(&[1; 4097], &[])).is_err());
+    assert!(stated_bytes_max(3) == audit_bytes_max(3) + 4100);
+}
+
+#[test]
 fn a_list_of_addresses_is_carried_as_it_is_or_not_at_all() {
     let list = Bytes::from_static(b"signed");
     assert_eq!(
@@ -417,7 +472,7 @@ fn a_provider_cannot_say_what_only_the_client_can_find() {
         let told = ServiceError::parse(&error.encode()).unwrap();
         assert!(matches!(told, ServiceError::Unavailable { detail } if !detail.contains('x')));
     }
-    for code in [0, 13, u16::MAX] {
+    for code in [0, 14, u16::MAX] {
         assert!(ServiceError::parse(&u16::to_le_bytes(code)).is_err());
     }
 }

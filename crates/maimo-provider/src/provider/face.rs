@@ -10,6 +10,7 @@ use maimo_core::{
     address::Network,
     identity::{AuthPublicKey, AuthSecretKey, ClientPublicKey},
     invitation::InvitationToken,
+    ticket::Ticket,
 };
 use maimo_net::{
     connect::{self, Welcome},
@@ -17,7 +18,7 @@ use maimo_net::{
 };
 
 use super::{Inner, Provider, now};
-use crate::session::ClientSession;
+use crate::session::{AuditSession, ClientSession};
 
 /// A provider on one network. Clones are the same one.
 #[derive(Clone)]
@@ -75,6 +76,11 @@ impl connect::Provider for Face {
         self.inner.redeem(self.network, client, token)
     }
 
+    fn audit_session(&self, ticket: Ticket) -> Result<Arc<dyn Session>, ServiceError> {
+        let session = AuditSession::open(Arc::clone(&self.inner), self.network, ticket)?;
+        Ok(Arc::new(session))
+    }
+
     fn addresses(&self) -> Option<Bytes> {
         // Whoever is told none keeps those it has.
         self.inner.addresses(self.network).ok().flatten()
@@ -101,6 +107,10 @@ impl connect::Provider for Provider {
         token: &InvitationToken,
     ) -> Result<Welcome, ServiceError> {
         self.face(Network::Onion).redeem(client, token)
+    }
+
+    fn audit_session(&self, ticket: Ticket) -> Result<Arc<dyn Session>, ServiceError> {
+        self.face(Network::Onion).audit_session(ticket)
     }
 
     fn addresses(&self) -> Option<Bytes> {

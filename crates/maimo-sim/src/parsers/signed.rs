@@ -2,7 +2,8 @@
 
 use maimo_core::{
     address::AddressList,
-    ancestry::{Ancestry, AncestryLog},
+    ancestry::{Ancestry, AncestryLog, AncestryProof},
+    audit::{Answered, AuditReceipt, AuditStatement, Challenge, Stated},
     clock::Timestamp,
     codec::Extensions,
     head::{Head, SignedHead},
@@ -11,7 +12,7 @@ use maimo_core::{
     inventory::InventoryRef,
     receipt::{Acknowledged, LedgerInstance, Receipt},
     reference::ObjectRef,
-    ticket::{Budget, Ticket, TicketTerms},
+    ticket::{Budget, Ticket, TicketId, TicketTerms},
 };
 
 use super::{assert_canonical, objects::lists};
@@ -132,7 +133,7 @@ pub(super) fn receipts() -> Vec<Vec<u8>> {
 pub(super) fn all_tickets() -> Vec<Ticket> {
     let ticket = |addresses| {
         let terms = TicketTerms {
-            id: [3; 16],
+            id: TicketId([3; 16]),
             provider: auth().public(),
             addresses,
             sequence: 9,
@@ -145,7 +146,8 @@ pub(super) fn all_tickets() -> Vec<Ticket> {
         };
         Ticket::sign(terms, &client()).expect("short")
     };
-    lists().into_iter().map(ticket).collect()
+    let lists = lists().into_iter().map(Some);
+    lists.chain([None]).map(ticket).collect()
 }
 
 pub(super) fn ticket(bytes: &[u8]) -> bool {
@@ -163,6 +165,74 @@ pub(super) fn ticket(bytes: &[u8]) -> bool {
 
 pub(super) fn tickets() -> Vec<Vec<u8>> {
     insides(all_tickets().iter().map(Ticket::encode))
+}
+
+pub(super) fn audit_statement(bytes: &[u8]) -> bool {
+    let key = auth();
+    let whole = sign(bytes, &key, "maimo audit statement v1", bytes);
+    let mut accepted = false;
+    for bytes in [bytes, &whole] {
+        if let Ok(statement) = AuditStatement::verify(bytes, &key.public()) {
+            assert_canonical(bytes, &statement.encode());
+            accepted = true;
+        }
+    }
+    accepted
+}
+
+pub(super) fn audit_statements() -> Vec<Vec<u8>> {
+    insides([&b"answer"[..], b""].map(|answer| statement(answer).encode()))
+}
+
+fn statement(answer: &[u8]) -> AuditStatement {
+    let stated = Stated {
+        ticket: TicketId([3; 16]),
+        channel: CHANNEL,
+        root: RootHash([8; 32]),
+        challenge: RootHash([9; 32]),
+        answer: ObjectRef::of(answer),
+        time: Timestamp(5),
+        instance: LedgerInstance([4; 16]),
+    };
+    AuditStatement::sign(stated, &auth())
+}
+
+/// The ticket in it is signed, so only what stands around it can be varied.
+pub(super) fn audit_receipt(bytes: &[u8]) -> bool {
+    let Ok(receipt) = AuditReceipt::parse(bytes) else {
+        return false;
+    };
+    assert_canonical(bytes, &receipt.encode());
+    true
+}
+
+pub(super) fn audit_receipts() -> Vec<Vec<u8>> {
+    let answered = |positions: Vec<u64>| Answered {
+        challenge: Challenge::new(RootHash([8; 32]), positions, vec![1]).expect("ascending"),
+        statement: statement(b"answer").encode(),
+        answer: b"answer".to_vec(),
+    };
+    let receipt = |ticket, proof, answers| {
+        let receipt = AuditReceipt {
+            ticket,
+            head: vec![6; 400],
+            proof,
+            time: Timestamp(7),
+            answers,
+            extensions: Extensions::default(),
+        };
+        receipt.encode()
+    };
+    let tickets = all_tickets();
+    let proof = AncestryProof::build(9, 12, |_, _| Some([1; 32]));
+    vec![
+        receipt(tickets[0].clone(), None, Vec::new()),
+        receipt(
+            tickets[1].clone(),
+            proof,
+            vec![answered(vec![4, 9]), answered(vec![])],
+        ),
+    ]
 }
 
 pub(super) fn address_list(bytes: &[u8]) -> bool {

@@ -16,15 +16,17 @@ use maimo_core::{
     live_map::{LiveMap, LiveMapError},
     receipt::LedgerInstance,
     reference::ObjectRef,
+    ticket::TicketId,
     units::{PACK_BYTES_MAX, groups},
 };
 use maimo_net::{
     connect::Welcome,
-    service::{ChannelStatus, Put, PutReply, Read, ServiceError, ShownHead, WhichHead},
+    service::{ChannelStatus, Put, PutReply, Read, ServiceError, ShownHead, TicketUse, WhichHead},
     wire::{
         self, Call, ERROR_BYTES_MAX, encode_addresses, encode_lengths, encode_nodes, encode_reads,
-        encode_sequence, encode_shown, encode_token, parse_addresses, parse_nodes, parse_parts,
-        parse_reads, parse_sequence, parse_shown, parse_slices, parse_token,
+        encode_revocation, encode_sequence, encode_shown, encode_statement, encode_tickets,
+        encode_token, parse_addresses, parse_nodes, parse_parts, parse_reads, parse_revocation,
+        parse_sequence, parse_shown, parse_slices, parse_stated, parse_tickets, parse_token,
     },
 };
 
@@ -64,6 +66,9 @@ pub(super) fn request(bytes: &[u8]) -> bool {
         Call::Nodes => parse_nodes(&body).map(|nodes| encode_nodes(&nodes)),
         Call::Read => parse_reads(&body).map(|reads| encode_reads(&reads)),
         Call::Redeem => parse_token(&body).map(|token| encode_token(&token).to_vec()),
+        Call::RevokeTicket => {
+            parse_revocation(&body).map(|(ticket, expires)| encode_revocation(ticket, expires))
+        }
         // Objects of the core or nothing, which have entries of their own.
         _ => return false,
     };
@@ -98,6 +103,10 @@ pub(super) fn requests() -> Vec<Vec<u8>> {
         ),
         with_call(Call::Read, &encode_reads(&reads())),
         with_call(Call::Redeem, &[8; 16]),
+        with_call(
+            Call::RevokeTicket,
+            &encode_revocation(TicketId([4; 16]), Timestamp(9)),
+        ),
     ]
 }
 
@@ -143,9 +152,23 @@ pub(super) fn response(bytes: &[u8]) -> bool {
         Call::Addresses => {
             parse_addresses(&body).map(|list| encode_addresses(list.as_ref()).to_vec())
         }
+        Call::AuditStated => parse_stated(&body)
+            .map(|stated| [&encode_statement(&stated.statement)[..], &stated.answer].concat()),
+        Call::Tickets => parse_tickets(&body).map(|tickets| encode_tickets(&tickets)),
         _ => return false,
     };
     check(&body, again, call.response_bytes_max())
+}
+
+fn ticket(is_revoked: bool) -> TicketUse {
+    TicketUse {
+        id: TicketId([3; 16]),
+        expires: Timestamp(9),
+        met: Timestamp(8),
+        bytes: 7,
+        slices: 6,
+        is_revoked,
+    }
 }
 
 fn small_reads() -> Vec<Read> {
@@ -206,6 +229,12 @@ pub(super) fn responses() -> Vec<Vec<u8>> {
         with_call(Call::Redeem, &welcome(terms, None)),
         with_call(Call::Redeem, &welcome(endless, Some(vec![6; 200].into()))),
         with_call(Call::Addresses, &[7; 90]),
+        with_call(
+            Call::AuditStated,
+            &[&encode_statement(&[1; 286])[..], &[2; 400]].concat(),
+        ),
+        with_call(Call::Tickets, &encode_tickets(&[])),
+        with_call(Call::Tickets, &encode_tickets(&[false, true].map(ticket))),
     ]
 }
 
@@ -277,6 +306,7 @@ pub(super) fn errors() -> Vec<Vec<u8>> {
         ServiceError::UnknownClient,
         ServiceError::Revoked,
         ServiceError::InvitationRefused { detail: detail() },
+        ServiceError::TicketRefused { detail: detail() },
         ServiceError::WrongBytes,
         ServiceError::NotHeld { what: "a pack" },
         ServiceError::Damaged {

@@ -10,6 +10,7 @@ use maimo_core::{
     inventory::{Change, Entry, Inventory},
     live_map::LiveMap,
     reference::ObjectRef,
+    ticket::TicketId,
 };
 use maimo_vault::{
     commit::{StorePart, Witness},
@@ -44,7 +45,7 @@ pub(crate) const EPOCH: KeyEpoch = KeyEpoch(0);
 /// 2026-11-23T00:00:00Z.
 pub(crate) const TIME: Timestamp = Timestamp(1_795_392_000_000);
 pub(crate) const DIGEST_KEY: [u8; 32] = [0x66; 32];
-pub(crate) const TICKET_ID: [u8; 16] = [0x77; 16];
+pub(crate) const TICKET_ID: TicketId = TicketId([0x77; 16]);
 pub(crate) const TOKEN: [u8; 16] = [0x88; 16];
 pub(crate) const LEDGER: [u8; 16] = [0x99; 16];
 pub(crate) const CAP: u64 = 1 << 40;

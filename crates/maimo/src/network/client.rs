@@ -6,6 +6,7 @@ use maimo_core::{
     address::{Address, Network as Kind},
     identity::{AuthPublicKey, ClientSecretKey},
     invitation::Invitation,
+    ticket::Ticket,
 };
 use maimo_net::{
     connect::{Connector, Load, Welcome},
@@ -144,6 +145,21 @@ impl Connector for Router {
             self.network.admit(addresses.iter().map(String::as_str))?;
             let connector = self.network.connector().await?;
             connector.connect(addresses, auth, client, load).await
+        })
+    }
+
+    fn audit<'a>(
+        &'a self,
+        addresses: &'a [String],
+        ticket: &'a Ticket,
+    ) -> Reply<'a, Arc<dyn Session>> {
+        if addresses.iter().any(|address| is_folder(address)) {
+            return self.folders.audit(addresses, ticket);
+        }
+        Box::pin(async move {
+            self.network.admit(addresses.iter().map(String::as_str))?;
+            let connector = self.network.connector().await?;
+            connector.audit(addresses, ticket).await
         })
     }
 

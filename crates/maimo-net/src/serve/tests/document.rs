@@ -9,6 +9,7 @@ fn the_constants_fit_together() {
     assert!(
         u64::from(crate::http::STRANGER_WINDOW_BYTES) >= Call::Redeem.request_bytes_max() as u64
     );
+    assert!(Call::Present.request_bytes_max() as u64 <= STRANGER_BYTES_MAX);
     assert!(remote::PATIENCE > Duration::from_mins(1));
     let longest = Call::ALL.map(Call::request_bytes_max).into_iter().max();
     assert!(longest.unwrap() as u64 <= Limits::DEFAULT.bytes_per_client);

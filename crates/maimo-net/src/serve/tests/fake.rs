@@ -18,13 +18,15 @@ use maimo_core::{
     invitation::InvitationToken,
     receipt::LedgerInstance,
     reference::ObjectRef,
+    ticket::{Ticket, TicketId},
 };
 
 use super::{MIB, TOKEN};
 use crate::{
     connect::{Provider, Welcome},
     service::{
-        ChannelStatus, Put, PutReply, Read, Reply, ServiceError, Session, ShownHead, WhichHead,
+        ChannelStatus, Put, PutReply, Read, Reply, ServiceError, Session, ShownHead, StatedAnswer,
+        TicketUse, WhichHead,
     },
 };
 
@@ -111,6 +113,17 @@ impl Provider for Fake {
         })
     }
 
+    fn audit_session(&self, ticket: Ticket) -> Result<Arc<dyn Session>, ServiceError> {
+        if ticket.terms().provider != self.key.public() {
+            let detail = "it is for another provider".to_owned();
+            return Err(ServiceError::TicketRefused { detail });
+        }
+        Ok(Arc::new(FakeSession {
+            log: Arc::clone(&self.log),
+            gate: Arc::clone(&self.gate),
+        }))
+    }
+
     fn addresses(&self) -> Option<Bytes> {
         Some(Bytes::from_static(b"where"))
     }
@@ -195,6 +208,22 @@ impl Session for FakeSession {
     fn audit(&self, _: Bytes) -> Reply<'_, Bytes> {
         self.log.audits.fetch_add(1, Ordering::SeqCst);
         now(Ok(Bytes::from_static(b"answer")))
+    }
+
+    fn audit_stated(&self, _: Bytes) -> Reply<'_, StatedAnswer> {
+        self.log.audits.fetch_add(1, Ordering::SeqCst);
+        now(Ok(StatedAnswer {
+            statement: Bytes::from_static(b"statement"),
+            answer: Bytes::from_static(b"answer"),
+        }))
+    }
+
+    fn tickets(&self) -> Reply<'_, Vec<TicketUse>> {
+        now(Ok(Vec::new()))
+    }
+
+    fn revoke_ticket(&self, _: TicketId, _: Timestamp) -> Reply<'_, ()> {
+        now(Ok(()))
     }
 
     fn digest(&self, _: Bytes) -> Reply<'_, [u8; 32]> {

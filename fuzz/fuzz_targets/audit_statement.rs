@@ -1,0 +1,3 @@
+#![no_main]
+
+maimo_fuzz::target!("audit_statement");
