@@ -22,13 +22,15 @@ SOURCE_FILE_BYTES_MAX = 1 << 20
 TINY_FILES = 200_000
 TINY_FILES_A_FOLDER = 500
 RANDOM_BYTES = 1 << 30
+MILLION_FILES = 1_000_000
+MILLION_FILES_A_FOLDER = 100
 
 
 def make(name, folder, seed, scale):
     """Makes a dataset in `folder`, which must not exist, and returns its description."""
     random_source = random.Random(f"{seed} {name}")
     os.mkdir(folder)
-    maker = {"source": make_source, "tiny": make_tiny, "random": make_random}[name]
+    maker = {"source": make_source, "tiny": make_tiny, "random": make_random, "million": make_million}[name]
     origin, files, size = maker(folder, random_source, scale)
     return {"name": name, "version": VERSION, "seed": seed, "scale": scale, "origin": origin, "files": files, "bytes": size}
 
@@ -223,6 +225,26 @@ def make_random(folder, rng, scale):
                 length -= 1 << 20
         settle(path, rng)
     return "made up: random bytes", len(lengths), total
+
+
+# ---- million: as many files as a large home has, little in each: what counts is that they are there --------------------------------
+
+
+def make_million(folder, rng, scale):
+    """Ten folders in each, four deep, a hundred files in each of the last. Names as in life, for their lengths."""
+    files = max(MILLION_FILES_A_FOLDER, int(MILLION_FILES * scale))
+    size = 0
+    for first in range(0, files, MILLION_FILES_A_FOLDER):
+        digits = f"{first // MILLION_FILES_A_FOLDER:04}"
+        place = os.path.join(folder, *(f"{WORDS[int(digit)]}-{digit}" for digit in digits))
+        os.makedirs(place)
+        for n in range(first, min(first + MILLION_FILES_A_FOLDER, files)):
+            content = f"{n} {rng.getrandbits(rng.randint(8, 200)):x}\n".encode()
+            file = os.open(os.path.join(place, f"{rng.choice(WORDS)}-{n:07}.txt"), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+            os.write(file, content)
+            os.close(file)
+            size += len(content)
+    return "made up: a line each", files, size
 
 
 if __name__ == "__main__":
