@@ -29,9 +29,18 @@ pub(super) struct Known {
 
 #[derive(Default)]
 struct Index {
-    places: HashMap<[u8; 16], (u32, u32)>,
+    /// What the store had when the index was made, ascending by key: a sorted list takes half of what a table does.
+    stored: Vec<Place>,
+    /// What was added since.
+    added: HashMap<[u8; 16], (u32, u32)>,
     packs: Vec<PackNumber>,
 }
+
+/// For how many revisions room is made at once.
+const REVISIONS_RESERVED_MAX: usize = 1 << 24;
+
+/// Half of a chunk's id, which of the packs it is in, and where.
+type Place = ([u8; 16], u32, u32);
 
 struct Source {
     reader: Reader,
@@ -91,30 +100,63 @@ impl Known {
 impl KnownChunks for Known {
     fn find(&self, id: &ChunkId) -> Option<ChunkRef> {
         let index = self.index().read().unwrap_or_else(PoisonError::into_inner);
-        let (pack, place) = index.places.get(&key(id))?;
+        let (pack, place) = index.place(&key(id))?;
         Some(ChunkRef {
-            pack: *index.packs.get(*pack as usize)?,
-            index: *place,
+            pack: *index.packs.get(pack as usize)?,
+            index: place,
         })
     }
 }
 
 impl Index {
+    fn place(&self, key: &[u8; 16]) -> Option<(u32, u32)> {
+        let stored = self.stored.partition_point(|(known, ..)| known < key);
+        let stored = self.stored.get(stored).filter(|(known, ..)| known == key);
+        stored
+            .map(|(_, pack, place)| (*pack, *place))
+            .or_else(|| self.added.get(key).copied())
+    }
+
+    /// Adds chunks of a pack; what is known already stays where it is.
     fn add(&mut self, number: PackNumber, chunks: impl Iterator<Item = (u32, ChunkId)>) {
-        let Ok(pack) = u32::try_from(self.packs.len()) else {
+        let Some(pack) = self.name(number) else {
             return;
         };
-        self.packs.push(number);
         for (place, id) in chunks {
-            // What is known already stays where it is.
-            self.places.entry(key(&id)).or_insert((pack, place));
+            let key = key(&id);
+            if self.place(&key).is_none() {
+                self.added.insert(key, (pack, place));
+            }
         }
+    }
+
+    /// Adds chunks of a pack to what is to be put in order.
+    fn gather(&mut self, number: PackNumber, chunks: impl Iterator<Item = (u32, ChunkId)>) {
+        if let Some(pack) = self.name(number) {
+            let places = chunks.map(|(place, id)| (key(&id), pack, place));
+            self.stored.extend(places);
+        }
+    }
+
+    /// Puts what was gathered in order; of several places of a chunk the first stays.
+    fn order(&mut self) {
+        self.stored.sort_unstable();
+        self.stored.dedup_by_key(|(key, ..)| *key);
+    }
+
+    fn name(&mut self, number: PackNumber) -> Option<u32> {
+        let pack = u32::try_from(self.packs.len()).ok()?;
+        self.packs.push(number);
+        Some(pack)
     }
 }
 
 impl Source {
     fn index(self) -> Result<Index, ClientError> {
         let mut index = Index::default();
+        // About as many as there are revisions, in a store of small files; one of large files has fewer chunks than memory.
+        let revisions = usize::try_from(self.reader.totals()?.revisions).unwrap_or(0);
+        index.stored.reserve(revisions.min(REVISIONS_RESERVED_MAX));
         let mut objects: Vec<HashMap<PackNumber, ObjectRef>> = Vec::new();
         for (channel, _) in &self.views {
             objects.push(self.reader.packs(*channel)?.into_iter().collect());
@@ -145,9 +187,10 @@ impl Source {
                     here.push((place, id));
                 }
             }
-            index.add(number, here.into_iter());
+            index.gather(number, here.into_iter());
             Ok::<(), ClientError>(())
         })?;
+        index.order();
         for piece in &self.tail {
             let entries = (0..).zip(piece.piece.entries());
             let chunks = entries.map(|(place, entry)| (place, entry.id));
