@@ -3,10 +3,7 @@
 //! Sealed segments come from the journal cache, or from the provider into it. The same path serves a catalog that is a commit behind, one
 //! that was deleted, and recovery.
 
-use std::{
-    cmp::Reverse,
-    collections::{BinaryHeap, HashMap, HashSet},
-};
+use std::collections::{HashMap, HashSet};
 
 use maimo_core::{
     id::{ChannelId, RootHash},
@@ -15,8 +12,10 @@ use maimo_core::{
 use maimo_vault::{
     commit::{Commit, Segment},
     compose::{Base, Watermark},
+    demand::Demand,
     journal::{
         batch::{Batch, Stamp},
+        part::Part,
         record::Record,
         state::State,
     },
@@ -30,6 +29,7 @@ use crate::{
     engine::{Engine, auth_key},
     error::ClientError,
     journal_cache::open_segment,
+    journal_reader::JournalReader,
     keys::{EPOCH, Opening, channel_keys},
     progress::Control,
     session::OpenChannel,
@@ -115,11 +115,19 @@ impl Engine {
             opened = self.channel(*id)?;
             &*opened
         };
-        for some in missing.chunks(4) {
+        let mut rest = &missing[..];
+        while !rest.is_empty() {
             control.check()?;
+            let mut bytes = 0;
+            let count = rest.iter().take_while(|pack| {
+                bytes += pack.length;
+                bytes <= AT_ONCE_BYTES_MAX
+            });
+            let (some, after) = rest.split_at(count.count().max(1));
             for (reference, bytes) in some.iter().zip(channel.fetch_whole(some)?) {
                 self.journal.put(reference, &bytes)?;
             }
+            rest = after;
         }
         Ok(())
     }
@@ -195,40 +203,54 @@ impl Engine {
             records.sort_by_key(|(stamp, _)| *stamp);
             self.catalog.take_in(records, &with)
         } else {
-            let mut sources = Vec::new();
-            for (segment, pack) in &fresh {
-                let opened = self.records_of(*segment, pack, &keys)?;
-                seen_names(&opened);
-                if let Some((first, _)) = opened.first() {
-                    sources.push((*first, *segment, *pack));
-                }
-            }
-            let journal = &self.journal;
-            let context = Opening {
-                keys: &self.keys,
-                dictionaries: &HashMap::new(),
+            let reader = JournalReader {
+                cache: &self.journal,
+                store: &self.keys,
+                channel: &keys,
             };
-            let mut failed = false;
-            let open = |segment: Segment, pack: ObjectRef| {
-                let bytes = journal.get(&pack)?;
-                let keys = PackKeys::new(&keys, EPOCH, PackKind::Vital);
-                let batches = open_segment(&bytes, keys, &context).ok()?;
-                Some(in_order(batches, segment))
-            };
-            let merged = Merged::new(tail, sources, open, &mut failed);
-            let taken = self.catalog.take_in(merged, &with);
-            if failed {
+            let stretches = reader.survey(&fresh, seen_names)?;
+            let mut merged = reader.merged(tail, stretches);
+            let taken = self.catalog.take_in(merged.by_ref(), &with);
+            if let Err(changed) = merged.check() {
                 // It opened a moment ago. What was taken in is not all of it.
                 self.catalog.reset()?;
-                return Err(ClientError::Corrupt(
-                    "the journal cache changed while it was read".to_owned(),
-                ));
+                return Err(changed);
             }
             taken
         };
         let by_number = named.watermark(writer);
         found.packs = found.packs.max(by_number.packs);
         Ok((found, taken))
+    }
+
+    /// Returns what the kept revisions of `next` need: those in its state, which may be a part, and those in its segments and tail that the
+    /// journal cache has. Segments that are not written yet are of records that the state has.
+    pub(crate) fn demand_of(
+        &self,
+        next: &Base,
+        first: &OpenChannel,
+    ) -> Result<Demand, ClientError> {
+        let mut demand = Demand::of(&next.state);
+        let Some(view) = self.view(first.id) else {
+            return Ok(demand);
+        };
+        let reader = self.journal_reader(&first.keys);
+        for segment in &next.segments {
+            if let Some(pack) = view.segments.get(&segment.number) {
+                reader.each(*segment, pack, |stamp, record| {
+                    demand.add_revision(&next.state, stamp.id, &record);
+                    Ok(())
+                })?;
+            }
+        }
+        for tail in &next.tail {
+            let batch = Batch::parse(tail.piece.records())
+                .map_err(|error| ClientError::Corrupt(error.to_string()))?;
+            for (stamp, record) in batch.records() {
+                demand.add_revision(&next.state, stamp.id, record);
+            }
+        }
+        Ok(demand)
     }
 
     fn records_of(
@@ -309,9 +331,31 @@ impl Engine {
         Ok(channel_keys(&self.secret, &auth_key(&row)?))
     }
 
+    /// Returns what reads the segments in the journal cache.
+    pub(crate) fn journal_reader<'a>(&'a self, keys: &'a ChannelKeys) -> JournalReader<'a> {
+        JournalReader {
+            cache: &self.journal,
+            store: &self.keys,
+            channel: keys,
+        }
+    }
+
     /// Replays the whole journal from the cache onto the newest state that was read: for what the rules need everything for. Dear: a store
-    /// of a million files takes a gigabyte.
+    /// of a million files takes gigabytes.
     pub(crate) fn replay(&mut self) -> Result<Base, ClientError> {
+        self.replay_by(|state, stamp, record| state.apply(stamp, record))
+    }
+
+    /// As [`Self::replay`], but of revisions and events only those in `part`.
+    pub(crate) fn replay_part(&mut self, part: &Part) -> Result<Base, ClientError> {
+        self.replay_by(|state, stamp, record| state.apply_part(part, stamp, record))
+    }
+
+    /// As [`Self::replay`], with another way to take in each record.
+    pub(crate) fn replay_by(
+        &mut self,
+        mut apply: impl FnMut(&mut State, Stamp, Record),
+    ) -> Result<Base, ClientError> {
         let first = self.first()?;
         let commit = self
             .shown
@@ -323,28 +367,29 @@ impl Engine {
         self.fetch_segments(&first.id, &commit, Some(&first), &Control::default())?;
         let mut state = State::default();
         for (segment, pack) in &commit.journal {
-            let batches = match self.batches(pack, &first.keys) {
-                Ok(batches) => batches,
+            let mut each = |state: &mut State, reader: JournalReader<'_>| {
+                reader.each(*segment, pack, |stamp, record| {
+                    apply(state, stamp, record);
+                    Ok(())
+                })
+            };
+            match each(&mut state, self.journal_reader(&first.keys)) {
+                Ok(()) => {}
                 Err(ClientError::Corrupt(_)) => {
-                    // Torn in the cache: the provider has it whole.
+                    // Torn in the cache: the provider has it whole. What was taken in of it already changes nothing the second time.
                     for bytes in first.fetch_whole(&[*pack])? {
                         self.journal.put(pack, &bytes)?;
                     }
-                    self.batches(pack, &first.keys)?
+                    each(&mut state, self.journal_reader(&first.keys))?;
                 }
                 Err(error) => return Err(error),
-            };
-            for batch in batches {
-                for (stamp, record) in batch.into_records(segment.sequence) {
-                    state.apply(stamp, record);
-                }
             }
         }
         for piece in &commit.tail {
             let batch = Batch::parse(piece.piece.records())
                 .map_err(|error| ClientError::Corrupt(error.to_string()))?;
             for (stamp, record) in batch.into_records(piece.sequence) {
-                state.apply(stamp, record);
+                apply(&mut state, stamp, record);
             }
         }
         let position = position_of(&commit);
@@ -398,68 +443,4 @@ fn in_order(batches: Vec<Batch>, segment: Segment) -> Vec<(Stamp, Record)> {
     // A merge's segment holds one run of records after another.
     records.sort_by_key(|(stamp, _)| *stamp);
     records
-}
-
-/// The records of several segments and of the tail, ascending by stamp. A segment is opened when its first record's turn comes.
-struct Merged<'f, F> {
-    closed: Vec<(Stamp, Segment, ObjectRef)>,
-    open: Vec<std::iter::Peekable<std::vec::IntoIter<(Stamp, Record)>>>,
-    order: BinaryHeap<Reverse<(Stamp, usize)>>,
-    opener: F,
-    failed: &'f mut bool,
-}
-
-impl<'f, F: FnMut(Segment, ObjectRef) -> Option<Vec<(Stamp, Record)>>> Merged<'f, F> {
-    fn new(
-        mut tail: Vec<(Stamp, Record)>,
-        mut closed: Vec<(Stamp, Segment, ObjectRef)>,
-        opener: F,
-        failed: &'f mut bool,
-    ) -> Self {
-        tail.sort_by_key(|(stamp, _)| *stamp);
-        // The first to be opened last, to be taken from the end.
-        closed.sort_by_key(|(first, ..)| Reverse(*first));
-        let mut merged = Self {
-            closed,
-            open: Vec::new(),
-            order: BinaryHeap::new(),
-            opener,
-            failed,
-        };
-        merged.add(tail);
-        merged
-    }
-
-    fn add(&mut self, records: Vec<(Stamp, Record)>) {
-        if let Some((first, _)) = records.first() {
-            self.order.push(Reverse((*first, self.open.len())));
-            self.open.push(records.into_iter().peekable());
-        }
-    }
-}
-
-impl<F: FnMut(Segment, ObjectRef) -> Option<Vec<(Stamp, Record)>>> Iterator for Merged<'_, F> {
-    type Item = (Stamp, Record);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        while let Some((first, segment, pack)) = self.closed.last().copied() {
-            let next = self.order.peek().map(|Reverse((stamp, _))| *stamp);
-            if next.is_some_and(|next| next < first) {
-                break;
-            }
-            self.closed.pop();
-            let Some(records) = (self.opener)(segment, pack) else {
-                *self.failed = true;
-                return None;
-            };
-            self.add(records);
-        }
-        let Reverse((_, index)) = self.order.pop()?;
-        let source = self.open.get_mut(index)?;
-        let record = source.next()?;
-        if let Some((stamp, _)) = source.peek() {
-            self.order.push(Reverse((*stamp, index)));
-        }
-        Some(record)
-    }
 }

@@ -7,7 +7,8 @@
 //!     '--- turned, where all it takes still lives <- sync <- lost race           '-- receipt: seen, committed, taken into the catalog
 //! ```
 //!
-//! Nothing here needs the whole journal in memory, unless the tail spills, segments are merged, or packs are let go: then it is replayed.
+//! Nothing here needs the whole journal in memory, and nothing replays all of it: a spilled tail and a merge want the part that their own records
+//! ask for; where packs are let go, the revisions are read past one by one for what they need.
 //!
 //! Invariant: a head leaves only after its root was written down, and only if every chunk that the change needs lives in it.
 
@@ -27,12 +28,13 @@ use maimo_core::{
 use maimo_net::service::ServiceError;
 use maimo_vault::{
     candidate::{Advance, Candidate, CandidateError, name_also, name_exactly},
-    commit::{Commit, Segment, StorePart, TAIL_BYTES_MAX, TailPiece, Witness},
-    compose::{Base, Body, Draft, compose, compose_merge},
+    commit::{Commit, StorePart, TAIL_BYTES_MAX, TailPiece, Witness},
+    compose::{Base, Body, Draft, compose},
     demand::{Demand, check_change},
     descent::Seen,
     journal::{
         batch::{Batch, Stamp},
+        part::Part,
         record::Record,
         state::State,
     },
@@ -55,9 +57,11 @@ use crate::{
 };
 
 mod lost_race;
+mod merge;
 mod naming;
 mod prepare;
 mod sealer;
+mod spill;
 
 pub(crate) use sealer::Sealer;
 
@@ -249,49 +253,65 @@ impl Engine {
             }
             Body::Segments(_) => false,
         };
+        let (mut sealed, mut sealed_bytes) = (Vec::new(), 0);
         let exactly = matches!(prepared.change.naming, Naming::Exactly(_));
         let restores = !prepared.change.restored.is_empty();
         // What is pinned or written again may be of revisions that no policy kept, and whose packs were let go.
         let pins =
             |(_, record): &(RecordId, Record)| matches!(record, Record::Pin { pinned: true, .. });
         let keeps_more = restores || prepared.change.records.iter().any(pins);
-        let whole = spills || exactly || keeps_more || prepared.change.merge.is_some();
-        let base = if whole {
-            self.replay()?
+        let whole = exactly || keeps_more;
+        let merges = prepared.change.merge.is_some();
+        let mut recalled = BTreeMap::new();
+        let base = if whole && !spills {
+            // What all need is read past below.
+            self.replay_part(&Part::default())?
+        } else if spills {
+            recalled = self.may_recall(&position, first);
+            self.replay_for_spill(&position, &prepared.change, &recalled)?
         } else {
             self.partial(&position)?
         };
-        // Only what is replayed as a whole may be looked into by compose; the records then belong to the state.
+        // Only into what is replayed may compose look; the records then belong to the state.
         let mut draft = prepared.draft.clone();
         let records = prepared.change.records.iter();
-        let belong =
-            |(_, record): &&(RecordId, Record)| whole || matches!(record, Record::Layout { .. });
+        let belong = |(_, record): &&(RecordId, Record)| {
+            whole || spills || matches!(record, Record::Layout { .. })
+        };
         draft.records = records.filter(belong).cloned().collect();
         draft.restored.clone_from(&prepared.change.restored);
-        let mut sealer = Sealer::new(self, channels);
-        if spills {
-            self.let_recall(&mut sealer, &base, first);
-        }
-        let writer = self.segment_writer();
-        let next = match &prepared.change.merge {
-            Some(chosen) => {
-                let merged = self.batches_of(&base, chosen, first)?;
-                let read = |segment: Segment| merged[&segment.number].clone();
-                compose_merge(base, chosen, read, &writer, &mut sealer)
-            }
-            None => compose(base, &draft, &writer, &mut sealer),
-        };
-        sealer.send()?;
-        let sealed = sealer.layouts;
         let mut vital = prepared.vital.clone();
-        for (channel, packs) in sealer.vital {
-            vital.entry(channel).or_default().extend(packs);
-        }
-        let sent = prepared.sent + sealer.sent;
+        let mut merged = None;
+        let next = if let Some(chosen) = &prepared.change.merge {
+            let done = self.merge_segments(base, chosen, channels)?;
+            vital.extend(done.vital.clone());
+            let next = done.next.clone();
+            merged = Some(done);
+            next
+        } else {
+            let writer = self.segment_writer();
+            let mut sealer = Sealer::new(self, channels);
+            for (number, batches) in recalled {
+                sealer.may_recall(number, batches);
+            }
+            let next = compose(base, &draft, &writer, &mut sealer);
+            sealer.send()?;
+            sealed = sealer.layouts;
+            sealed_bytes = sealer.sent;
+            for (channel, packs) in sealer.vital {
+                vital.entry(channel).or_default().extend(packs);
+            }
+            next
+        };
         let reader = self.catalog.reader()?;
+        let mut vanished = None;
         // As many as a store commits at a time are not to be in memory twice.
-        let is_plain = !spills && !restores && prepared.change.merge.is_none();
-        let records = if is_plain {
+        let is_plain = !spills && !restores && !merges;
+        let records = if let Some(merged) = merged {
+            sealed_bytes = merged.sent;
+            vanished = Some(merged.vanished);
+            merged.turned
+        } else if is_plain {
             let sequence = next.sequence;
             let own = core::mem::take(&mut prepared.change.records).into_iter();
             let own = own.map(|(id, record)| (Stamp { sequence, id }, record));
@@ -301,14 +321,18 @@ impl Engine {
         } else {
             self.records_of_next(prepared, &next, &position, spills, &vital, first)?
         };
+        let sent = prepared.sent + sealed_bytes;
         let naming = Named::new(&reader, &records, first.id);
         let mut known = KnownPacks::default();
         for layout in prepared.change.layouts.iter().chain(&sealed) {
             known.layouts.insert(layout.number(), layout.clone());
         }
-        let demand = if exactly || keeps_more {
-            Demand::of(&next.state)
-        } else if whole {
+        let demand = if whole {
+            self.demand_of(&next, first)?
+        } else if merges {
+            // It writes again what is there.
+            Demand::default()
+        } else if spills {
             naming.demand_of(&next.state, &sealed)
         } else {
             naming.demand()?
@@ -376,7 +400,7 @@ impl Engine {
         check_change(&Demand::default(), demand.chunks(), [], &living)
             .map_err(|error| ClientError::Bug(error.to_string()))?;
         let attempt = self.send(
-            prepared, first, &candidate, next, store, &records, sealed, sent,
+            prepared, first, &candidate, next, store, &records, sealed, vanished, sent,
         )?;
         if is_plain && !matches!(attempt, Attempt::Done(_)) {
             let own = records
@@ -401,6 +425,7 @@ impl Engine {
         store: StorePart,
         records: &[(Stamp, Record)],
         mut layouts: Vec<PackLayout>,
+        vanished: Option<Vec<RecordId>>,
         sent: u64,
     ) -> Result<Attempt, ClientError> {
         let seen = Seen {
@@ -466,7 +491,14 @@ impl Engine {
             .collect();
         self.node.acknowledged(first.id, &row, watermark, &named)?;
         self.keep_nodes(&candidate.after)?;
-        let vanished = self.vanished(&next, first)?;
+        let vanished = match vanished {
+            Some(vanished) => vanished,
+            None => self.vanished(&next, first)?,
+        };
+        let replaced = self.catalog.position()?.segments;
+        let replaces = replaced
+            .iter()
+            .any(|segment| !next.segments.contains(segment));
         let journal = next.segments.iter().filter_map(|segment| {
             let pack = candidate.after.segments.get(&segment.number)?;
             Some((*segment, *pack))
@@ -511,7 +543,7 @@ impl Engine {
                 self.catch_up(&first.id, &commit, None, &Control::default())?;
             }
         }
-        if !vanished.is_empty() {
+        if replaces {
             self.sweep_journal()?;
         }
         Ok(Attempt::Done(Committed {
@@ -543,39 +575,6 @@ impl Engine {
         })
     }
 
-    /// Returns what is in the segments that a merge replaces. One that cannot be read ends the merge: what it holds would be in none.
-    fn batches_of(
-        &self,
-        base: &Base,
-        chosen: &[usize],
-        first: &OpenChannel,
-    ) -> Result<BTreeMap<PackNumber, Vec<Batch>>, ClientError> {
-        let view = self.view(first.id).ok_or_else(not_read)?;
-        let segments = chosen.iter().filter_map(|index| base.segments.get(*index));
-        segments
-            .map(|segment| {
-                let pack = view.segments.get(&segment.number).ok_or_else(not_read)?;
-                Ok((segment.number, self.batches(pack, &first.keys)?))
-            })
-            .collect()
-    }
-
-    /// Lets a spill take up the last segments, where they are small.
-    fn let_recall(&self, sealer: &mut Sealer<'_>, base: &Base, first: &OpenChannel) {
-        let Some(view) = self.view(first.id) else {
-            return;
-        };
-        for segment in base.segments.iter().rev().take(4) {
-            let pack = view.segments.get(&segment.number);
-            let Some(pack) = pack.filter(|pack| pack.length <= 8192) else {
-                break;
-            };
-            if let Ok(batches) = self.batches(pack, &first.keys) {
-                sealer.may_recall(segment.number, batches);
-            }
-        }
-    }
-
     /// Returns the records of every segment and piece that the next state lists and the present one does not, as the catalog takes them in.
     fn records_of_next(
         &self,
@@ -593,7 +592,7 @@ impl Engine {
         });
         let own = own.chain(prepared.change.restored.iter().cloned());
         let mut records: Vec<(Stamp, Record)> = own.collect();
-        if spills || prepared.change.merge.is_some() {
+        if spills {
             let none = BTreeMap::new();
             let vital = vital.get(&first.id).unwrap_or(&none);
             records.clear();

@@ -65,6 +65,14 @@ impl JournalCache {
         verify_whole(bytes, pack).ok().map(Verified::into_inner)
     }
 
+    /// Returns a pack's file, if it seems to be there: what is read of it has to prove itself by its seal.
+    pub(crate) fn file(&self, pack: &ObjectRef) -> Option<File> {
+        if !self.has(pack) {
+            return None;
+        }
+        File::open(self.path(pack.root)).ok()
+    }
+
     /// Keeps a pack. Not synced: what a power cut tears is fetched again.
     pub(crate) fn put(&self, pack: &ObjectRef, bytes: &[u8]) -> Result<(), ClientError> {
         let path = self.path(pack.root);

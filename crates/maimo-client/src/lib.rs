@@ -18,6 +18,7 @@ pub mod evict;
 pub mod fetch;
 mod home;
 mod journal_cache;
+mod journal_reader;
 pub mod keys;
 mod known_tree;
 pub mod local_stat;

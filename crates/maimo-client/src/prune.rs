@@ -1,46 +1,42 @@
 //! Pruning: what no policy keeps is let go of, packs that hold too much of it are written again, the journal is merged.
 //!
 //! ```text
-//! sync -> replay -> plan -> commit "dropped", naming only what is needed -> rewrite step by step, a commit each -> merge
+//! sync -> plan: `drops`, what is needed -> commit "dropped", naming only that -> `rewrite` step by step, a commit each -> merge
 //! ```
 //!
-//! Nothing is deleted by a call: letting go is a narrower head, which the provider's grace holds on to. Everything is planned from the whole state,
-//! anew after a lost race, so a prune that is cut off is finished by the next. Invariant: what a head lets go of is needed by no kept revision;
+//! Nothing is deleted by a call: letting go is a narrower head, which the provider's grace holds on to. Everything is planned from all that the journal says, read
+//! past and never all in memory, anew after a lost race, so a prune that is cut off is finished by the next. Invariant: what a head lets go of is needed by no kept revision;
 //! the rule that `commit` holds each head to says so again.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
 use globset::{Glob, GlobMatcher};
-use maimo_core::{
-    clock::Timestamp,
-    live_map::LiveMap,
-    verify::{Selection, decode_slice},
-};
-use maimo_net::service::Read;
+use maimo_core::{clock::Timestamp, live_map::LiveMap};
 use maimo_vault::{
-    compose::{Base, Sealing as _},
-    demand::Demand,
+    compose::Base,
     journal::{
         batch::Stamp,
-        merge::{Judge, SegmentWeight, plan as plan_merge},
-        record::Record,
-        repeat::Repeat,
+        merge::{SegmentWeight, plan as plan_merge},
+        part::Part,
     },
     name::{ChunkRef, PackNumber, RecordId, WriterId},
-    pack::{Entry, FramedChunk, HEADER_BYTES, PackBuilder, PackKind, PackLayout, PackReader},
+    pack::{Entry, PackLayout},
     path::StorePath,
-    prune::{Drops, REWRITE_STEP_BYTES, Rewrite, RewriteRules, moved, target},
+    prune::{Drops, Rewrite, RewriteRules, target},
     retention::Policy,
 };
 
 use crate::{
     client::Client,
-    commit::{Change, Naming, Outcome, Sealer},
+    commit::{Change, Naming, Outcome},
     engine::Engine,
     error::ClientError,
     progress::{Control, Event, Phase},
-    session::OpenChannel,
 };
+
+mod drops;
+mod local;
+mod rewrite;
 
 /// What is asked of a prune.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -78,12 +74,12 @@ pub struct PruneReport {
 
 /// How often a plan is made anew after other devices were faster.
 const ATTEMPTS: u32 = 8;
-/// How many bytes of frames go into one new pack.
-const PACK_FRAMES_BYTES: u64 = 15 * 1024 * 1024;
 
 /// What a prune would do to one state.
 struct Plan {
+    /// The state that it stands on, without its revisions.
     base: Base,
+    /// Where the chunks stand of the packs that are to be written again.
     layouts: BTreeMap<PackNumber, PackLayout>,
     drops: Drops,
     /// What must live on, by pack, once those are dropped.
@@ -156,15 +152,8 @@ impl Engine {
 
     fn plan_prune(&mut self, request: PruneRequest) -> Result<Plan, ClientError> {
         let now = self.clock.now();
-        let base = self.replay()?;
-        let patterns = self.patterns()?;
-        let drops = Drops::plan_by(&base.state, now, |_, path| {
-            let path = text_of(path);
-            let mut patterns = patterns.iter();
-            patterns
-                .find(|(pattern, _)| pattern.is_match(&path))
-                .map(|(_, policy)| *policy)
-        });
+        let base = self.replay_part(&Part::default())?;
+        let drops = self.plan_drops(now)?;
         let mut state = base.state.clone();
         // Not their final names: nobody sees them, and the state only asks what they drop.
         for (counter, record) in (0..).zip(drops.records()) {
@@ -175,8 +164,13 @@ impl Engine {
             };
             state.apply(stamp, record);
         }
-        let layouts = self.layouts_of(&base)?;
-        let demand = Demand::of(&state);
+        let mut layouts = self.layouts_of(&base)?;
+        let first = self.first()?;
+        let after = Base {
+            state,
+            ..base.clone()
+        };
+        let demand = self.demand_of(&after, &first)?;
         let targets = target(&demand, layouts.values());
         for number in demand.packs() {
             let in_tail = base.tail.iter().any(|tail| tail.piece.number() == number);
@@ -192,6 +186,8 @@ impl Engine {
             let rules = RewriteRules::default();
             rewrite = Rewrite::plan(&demand, layouts.values(), &targets, rules);
         }
+        // Of the others only the targets are asked for: a million chunks take a hundred megabytes.
+        layouts.retain(|number, _| rewrite.packs.contains(number));
         let (packs_dropped, bytes_dropped) = self.let_go_of(&base, &targets)?;
         Ok(Plan {
             base,
@@ -250,188 +246,6 @@ impl Engine {
         }
     }
 
-    /// Writes again what is worth it, step by step.
-    fn rewrite(
-        &mut self,
-        request: PruneRequest,
-        report: &mut PruneReport,
-        control: &Control,
-    ) -> Result<(), ClientError> {
-        if request.no_rewrite {
-            return Ok(());
-        }
-        let plan = self.plan_prune(request)?;
-        let step_bytes = REWRITE_STEP_BYTES.min(request.move_max.unwrap_or(u64::MAX));
-        let sealed = |chunk: ChunkRef| {
-            entry_of(&plan.layouts, chunk).map_or(0, |entry| u64::from(entry.frame_length) + 32)
-        };
-        let steps: Vec<Vec<ChunkRef>> = plan
-            .rewrite
-            .steps(step_bytes, sealed)
-            .into_iter()
-            .map(<[ChunkRef]>::to_vec)
-            .collect();
-        let mut moved_bytes = 0;
-        let mut left: BTreeSet<ChunkRef> = plan.rewrite.chunks.iter().copied().collect();
-        for step in steps {
-            control.check()?;
-            moved_bytes += step.iter().map(|chunk| sealed(*chunk)).sum::<u64>();
-            if request.move_max.is_some_and(|most| moved_bytes > most) {
-                break;
-            }
-            if !self.rewrite_step(&step, report, control)? {
-                // Another device was in between: what is left is for the next prune, which plans on what is there then.
-                break;
-            }
-            for chunk in &step {
-                left.remove(chunk);
-            }
-        }
-        let unfinished: BTreeSet<PackNumber> = left.iter().map(|chunk| chunk.pack).collect();
-        report.packs_rewritten += plan.rewrite.packs.difference(&unfinished).count() as u64;
-        Ok(())
-    }
-
-    /// Commits new copies of some chunks, and lets go of the old. Returns whether it stands.
-    fn rewrite_step(
-        &mut self,
-        chunks: &[ChunkRef],
-        report: &mut PruneReport,
-        control: &Control,
-    ) -> Result<bool, ClientError> {
-        let channels = self.channels()?;
-        let base = self.replay()?;
-        let layouts = self.layouts_of(&base)?;
-        let as_of = base.sequence + 1;
-        let mut builders: Vec<PackBuilder> = Vec::new();
-        let mut moves = Vec::new();
-        let mut room = 0;
-        let mut rest = chunks;
-        while let Some(first) = rest.first() {
-            let count = rest.partition_point(|chunk| chunk.pack == first.pack);
-            let (here, after) = rest.split_at(count);
-            rest = after;
-            let frames = Self::frames(&channels[0], &base, &layouts, here, report)?;
-            let mut places = Vec::new();
-            for (chunk, (entry, frame)) in here.iter().zip(&frames) {
-                let length = frame.len() as u64;
-                if room < length {
-                    builders.push(PackBuilder::new(self.node.next_pack(), PackKind::Data));
-                    room = PACK_FRAMES_BYTES;
-                }
-                room = room.saturating_sub(length);
-                let builder = builders.last_mut().ok_or_else(|| bug("no pack is open"))?;
-                let index = builder
-                    .push(FramedChunk::new(entry, frame))
-                    .map_err(|error| bug(&error.to_string()))?;
-                places.push((*chunk, builder.number(), index));
-            }
-            // Chunks that follow one another in both packs move as one.
-            let runs = places.chunk_by(|(from, pack, index), (next, on, after)| {
-                from.index + 1 == next.index && pack == on && index + 1 == *after
-            });
-            for run in runs {
-                let run_chunks: Vec<ChunkRef> = run.iter().map(|(chunk, ..)| *chunk).collect();
-                moves.extend(moved(&run_chunks, run[0].1, run[0].2));
-            }
-        }
-        let mut after = base.state.clone();
-        for (counter, record) in (0..).zip(&moves) {
-            let writer = WriterId([0xfe; 16]);
-            let stamp = Stamp {
-                sequence: as_of,
-                id: RecordId { writer, counter },
-            };
-            after.apply(stamp, record.clone());
-        }
-        let mut records: Vec<(RecordId, Record)> = Vec::new();
-        let mut sealer = Sealer::new(self, &channels);
-        for mut builder in builders {
-            let number = builder.number();
-            let repeat = Repeat::of_moved(&after, as_of, |chunk| chunk.pack == number);
-            // Where the records are too long for a pack's table, the journal alone tells of these files.
-            let _ = builder.set_records(repeat.encode());
-            for (channel, reference) in sealer.seal(builder) {
-                let record = Record::Pack {
-                    number,
-                    channel,
-                    reference,
-                };
-                records.push((self.node.next_record(), record));
-            }
-        }
-        sealer.send()?;
-        report.bytes_sent += sealer.sent;
-        let new_layouts = core::mem::take(&mut sealer.layouts);
-        drop(sealer);
-        for record in moves {
-            records.push((self.node.next_record(), record));
-        }
-        let demand = Demand::of(&after);
-        let all = layouts.values().chain(&new_layouts);
-        let targets = target(&demand, all);
-        let change = Change {
-            records,
-            layouts: new_layouts,
-            naming: Naming::Exactly(targets),
-            ..Change::default()
-        };
-        match self.commit(change, control)? {
-            Outcome::Committed(committed) => {
-                report.bytes_sent += committed.sent;
-                Ok(true)
-            }
-            Outcome::Superseded => Ok(false),
-        }
-    }
-
-    /// Reads chunks of one pack back, as frames.
-    fn frames(
-        first: &OpenChannel,
-        base: &Base,
-        layouts: &BTreeMap<PackNumber, PackLayout>,
-        chunks: &[ChunkRef],
-        report: &mut PruneReport,
-    ) -> Result<Vec<(Entry, Vec<u8>)>, ClientError> {
-        let number = chunks[0].pack;
-        let unknown = || ClientError::Corrupt(format!("pack {} is not known", number.n));
-        let layout = layouts.get(&number).ok_or_else(unknown)?;
-        let pack = base.state.pack(number, first.id).ok_or_else(unknown)?;
-        let groups = layout.live_map(chunks.iter().map(|chunk| chunk.index));
-        let groups = groups.ok_or_else(unknown)?;
-        let slices = first.call(first.session.read(vec![Read {
-            pack,
-            groups: groups.clone(),
-        }]))?;
-        let wrong = || first.wrong(format!("pack {}", pack.root));
-        let slice = slices.first().ok_or_else(wrong)?;
-        report.bytes_received += slice.len() as u64;
-        let selection = Selection::of_map(pack.length, &groups).map_err(|_| wrong())?;
-        let extents = decode_slice(slice, &pack, &selection).map_err(|_| wrong())?;
-        let extents = extents.into_inner();
-        let at = |start: u64, end: u64| -> Option<&[u8]> {
-            let extent = extents.iter().find(|extent| {
-                extent.offset <= start && end <= extent.offset + extent.bytes.len() as u64
-            })?;
-            let from = usize::try_from(start - extent.offset).ok()?;
-            let length = usize::try_from(end - start).ok()?;
-            extent.bytes.get(from..from + length)
-        };
-        let header = at(0, HEADER_BYTES as u64).ok_or_else(wrong)?;
-        let key = first.pack_keys(PackKind::Data).pack;
-        let reader =
-            PackReader::new(key, PackKind::Data, pack.length, header).map_err(|_| wrong())?;
-        let mut frames = Vec::with_capacity(chunks.len());
-        for chunk in chunks {
-            let entry = *entry_of(layouts, *chunk).ok_or_else(unknown)?;
-            let range = layout.chunk_range(chunk.index).ok_or_else(unknown)?;
-            let sealed = at(range.start, range.end).ok_or_else(wrong)?.to_vec();
-            let frame = reader.open_frame(&entry, sealed).map_err(|_| wrong())?;
-            frames.push((entry, frame));
-        }
-        Ok(frames)
-    }
-
     /// Merges journal segments for as long as any are worth it, by what is dead in them: each merge a commit of its own. Returns how many bytes
     /// were sent.
     fn merge_weighed(&mut self, control: &Control) -> Result<u64, ClientError> {
@@ -455,18 +269,15 @@ impl Engine {
 
     fn weights(&mut self) -> Result<Vec<SegmentWeight>, ClientError> {
         let first = self.first()?;
-        let base = self.replay()?;
-        let judge = Judge::new(&base.state);
-        let mut weights = Vec::with_capacity(base.segments.len());
-        for segment in &base.segments {
-            let view = self.view(first.id);
+        let segments = self.catalog.position()?.segments;
+        let view = self.view(first.id);
+        let mut packs = Vec::with_capacity(segments.len());
+        for segment in segments {
             let pack = view.and_then(|view| view.segments.get(&segment.number));
             let pack = *pack.ok_or_else(|| bug("a segment of the state is not on the channel"))?;
-            let batches = self.batches(&pack, &first.keys)?.into_iter();
-            let records = batches.flat_map(|batch| batch.into_records(segment.sequence));
-            weights.push(judge.weigh(segment.level, pack.length, records.collect()));
+            packs.push((segment, pack));
         }
-        Ok(weights)
+        self.weigh_segments(&packs, &first)
     }
 
     /// Returns the first channel's layouts of all data packs of a state that are known.

@@ -15,7 +15,7 @@ use maimo_core::{clock::Timestamp, id::RootHash, reference::ObjectRef};
 use maimo_net::connect::Load;
 use maimo_vault::{
     commit::StorePart,
-    pack::PackLayout,
+    pack::PackKind,
     recover::{Confirmed, Shown, choose},
 };
 
@@ -33,6 +33,9 @@ mod from_packs;
 pub(crate) mod layouts;
 
 use layouts::AT_ONCE;
+
+/// Where so many chunks stand is written down at a time.
+const CHUNKS_AT_ONCE: usize = 1 << 16;
 
 /// Where to recover from.
 #[derive(Debug, Clone)]
@@ -240,7 +243,18 @@ impl Engine {
         let mut done = 0;
         for some in missing.chunks(AT_ONCE) {
             control.check()?;
-            let read: Vec<PackLayout> = layouts::read(channel, some)?;
+            let (mut read, mut chunks) = (Vec::new(), 0);
+            let catalog = &mut self.catalog;
+            layouts::each_table(channel, PackKind::Data, some, |table| {
+                chunks += table.layout.entries().len();
+                read.push(table.layout);
+                // The chunks of many packs take more than all else here.
+                if chunks >= CHUNKS_AT_ONCE {
+                    catalog.put_layouts(&core::mem::take(&mut read))?;
+                    chunks = 0;
+                }
+                Ok(())
+            })?;
             self.catalog.put_layouts(&read)?;
             done += some.len() as u64;
             control.tell(Event::Done {

@@ -237,15 +237,8 @@ pub fn compose_merge(
     writer: &SegmentWriter<'_>,
     sealing: &mut impl Sealing,
 ) -> Base {
-    let sequence = base.sequence + 1;
-    let mut next = Base { sequence, ..base };
-    let merged: Vec<Segment> = chosen
-        .iter()
-        .filter_map(|index| next.segments.get(*index).copied())
-        .collect();
-    next.segments.retain(|segment| !merged.contains(segment));
+    let merged = chosen.iter().filter_map(|index| base.segments.get(*index));
     let inputs: Vec<(Stamp, Record)> = merged
-        .iter()
         .flat_map(|segment| {
             let batches = read(*segment);
             let sequence = segment.sequence;
@@ -254,15 +247,33 @@ pub fn compose_merge(
                 .flat_map(move |batch| batch.into_records(sequence))
         })
         .collect();
-    let survivors = replace(&mut next.state, inputs);
+    let mut base = base;
+    let survivors = replace(&mut base.state, inputs);
+    let numbers = write_segments(survivors, writer, sealing);
+    compose_merged(base, chosen, numbers)
+}
+
+/// Returns what follows `base` once the segments numbered `written` stand in for those at `chosen`: they hold what of their records goes on. Says
+/// nothing of the state.
+pub fn compose_merged(
+    base: Base,
+    chosen: &[usize],
+    written: impl IntoIterator<Item = PackNumber>,
+) -> Base {
+    let sequence = base.sequence + 1;
+    let mut next = Base { sequence, ..base };
+    let merged: Vec<Segment> = chosen
+        .iter()
+        .filter_map(|index| next.segments.get(*index).copied())
+        .collect();
+    next.segments.retain(|segment| !merged.contains(segment));
     let level = merged
         .iter()
         .map(|segment| segment.level)
         .max()
         .unwrap_or(0);
-    let numbers = write_segments(survivors, writer, sealing);
     next.segments
-        .extend(numbers.into_iter().map(|number| Segment {
+        .extend(written.into_iter().map(|number| Segment {
             number,
             sequence,
             level: level.saturating_add(1),

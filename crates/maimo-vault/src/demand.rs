@@ -13,8 +13,8 @@ use maimo_core::{
 use thiserror::Error;
 
 use crate::{
-    journal::state::State,
-    name::{ChunkRef, PackNumber},
+    journal::{record::Record, state::State},
+    name::{ChunkRef, PackNumber, RecordId},
     pack::PackLayout,
 };
 
@@ -69,6 +69,17 @@ impl Demand {
             }
         }
         demand
+    }
+
+    /// Adds what a revision needs if `state` has it kept: for a state that was replayed [in part](crate::journal::part), without it.
+    pub fn add_revision(&mut self, state: &State, id: RecordId, record: &Record) {
+        if let Record::File { content, .. } = record
+            && state.is_kept(id)
+        {
+            for chunk in state.resolve_all(content.extents()) {
+                self.add(chunk);
+            }
+        }
     }
 
     /// Adds a chunk.

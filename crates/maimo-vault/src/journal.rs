@@ -9,6 +9,7 @@ pub mod content;
 pub mod merge;
 pub mod metadata;
 mod names;
+pub mod part;
 pub mod record;
 pub mod repeat;
 pub mod state;

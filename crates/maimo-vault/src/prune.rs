@@ -67,6 +67,17 @@ impl Drops {
         drops
     }
 
+    /// Joins what was worked out on two parts of one state, each with all of its runs and some of its paths: a run goes if no part keeps it.
+    #[must_use]
+    pub fn join(self, other: Self) -> Self {
+        let mut revisions = self.revisions;
+        revisions.extend(other.revisions);
+        Self {
+            runs: self.runs.intersection(&other.runs).copied().collect(),
+            revisions,
+        }
+    }
+
     /// Returns whether nothing goes.
     pub fn is_empty(&self) -> bool {
         self.runs.is_empty() && self.revisions.is_empty()

@@ -8,7 +8,7 @@ use maimo_vault::{
     compose::Base,
     dedup::DedupIndex,
     demand::Packs,
-    journal::record::Record,
+    journal::{part::Part, record::Record},
     layout::Layout,
     name::{ChunkId, ChunkRef, PackNumber},
     pack::{PackLayout, Piece},
@@ -35,7 +35,8 @@ impl Engine {
                 is_turned: false,
             }));
         }
-        let base = self.replay()?;
+        // Where chunks and packs are: what the revisions say of them is not asked.
+        let base = self.replay_part(&Part::default())?;
         let first = self.first()?;
         let Some(view) = self.view(first.id) else {
             return Ok(None);

@@ -33,16 +33,37 @@ pub(crate) fn read(
     channel: &OpenChannel,
     packs: &[ObjectRef],
 ) -> Result<Vec<PackLayout>, ClientError> {
-    let tables = read_tables(channel, PackKind::Data, packs)?.into_iter();
-    Ok(tables.map(|table| table.layout).collect())
+    let mut layouts = Vec::with_capacity(packs.len());
+    // What tables repeat of records is as long as they are, and is let go one by one.
+    each_table(channel, PackKind::Data, packs, |table| {
+        layouts.push(table.layout);
+        Ok(())
+    })?;
+    Ok(layouts)
 }
 
-/// Returns the tables of packs of one kind. Their first and last group tell nearly always; where a table is longer, its groups are read too.
+/// Returns the tables of packs of one kind.
 pub(crate) fn read_tables(
     channel: &OpenChannel,
     kind: PackKind,
     packs: &[ObjectRef],
 ) -> Result<Vec<OpenedTable>, ClientError> {
+    let mut tables = Vec::with_capacity(packs.len());
+    each_table(channel, kind, packs, |table| {
+        tables.push(table);
+        Ok(())
+    })?;
+    Ok(tables)
+}
+
+/// Calls `each` for the tables of packs of one kind, in order. Their first and last group tell nearly always; where a table is longer, its groups
+/// are read too.
+pub(crate) fn each_table(
+    channel: &OpenChannel,
+    kind: PackKind,
+    packs: &[ObjectRef],
+    mut each: impl FnMut(OpenedTable) -> Result<(), ClientError>,
+) -> Result<(), ClientError> {
     let ends = packs.iter().map(|pack| {
         let count = group_count(pack);
         let mut map = LiveMap::empty(count);
@@ -53,7 +74,6 @@ pub(crate) fn read_tables(
         (*pack, map)
     });
     let first = fetch(channel, ends.collect())?;
-    let mut tables = Vec::with_capacity(packs.len());
     for (pack, extents) in packs.iter().zip(first) {
         let wrong = |_: OpenPackError| channel.wrong(format!("the table of pack {}", pack.root));
         let trailer_at = trailer_range(pack.length).map_err(wrong)?;
@@ -76,9 +96,9 @@ pub(crate) fn read_tables(
                 .unwrap_or_default();
             cut(&extents, range).ok_or_else(|| short(channel))?.to_vec()
         };
-        tables.push(reader.open_table(&trailer, table).map_err(wrong)?);
+        each(reader.open_table(&trailer, table).map_err(wrong)?)?;
     }
-    Ok(tables)
+    Ok(())
 }
 
 fn fetch(

@@ -146,7 +146,10 @@ impl Engine {
     }
 
     /// Returns the store's newest dictionary, if it has one in use.
-    fn dictionary(&mut self, level: Level) -> Result<Option<Arc<Dictionary>>, ClientError> {
+    pub(crate) fn dictionary(
+        &mut self,
+        level: Level,
+    ) -> Result<Option<Arc<Dictionary>>, ClientError> {
         let reader = self.catalog.reader()?;
         let known = reader.dictionaries()?;
         let in_use = known.into_iter().filter(|(_, known)| !known.retired);

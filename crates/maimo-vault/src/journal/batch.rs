@@ -141,7 +141,7 @@ impl Batch {
 }
 
 /// Encodes a batch of records, which ascend by stamp.
-fn encode<R: Borrow<Record>>(records: &[(Stamp, R)]) -> Vec<u8> {
+pub(super) fn encode<R: Borrow<Record>>(records: &[(Stamp, R)]) -> Vec<u8> {
     let mut names = Names::default();
     let mut body = Vec::new();
     let mut scratch = Vec::new();

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    batch::{Batch, Stamp},
+    batch::{Stamp, encode},
     content::{ChunkExtent, Content},
     record::{PathEvent, Record},
     state::{Entry, State, packs_named},
@@ -97,6 +97,140 @@ fn by_waste(segments: &[SegmentWeight]) -> Option<Vec<usize>> {
     (!chosen.is_empty()).then_some(chosen)
 }
 
+/// What a merge knows of all its inputs before the first of them is written again: gathered in a pass of its own, so that they need not be in
+/// memory together.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Inputs {
+    dying: BTreeSet<RecordId>,
+    /// How many revisions among them name each pack.
+    named: BTreeMap<PackNumber, u32>,
+    /// The `moved` records among them.
+    moves: BTreeSet<RecordId>,
+}
+
+impl Inputs {
+    /// Takes note of an input.
+    pub fn add(&mut self, stamp: Stamp, record: &Record) {
+        match record {
+            Record::File { content, .. } => {
+                for pack in packs_named(content) {
+                    *self.named.entry(pack).or_default() += 1;
+                }
+            }
+            Record::Moved { .. } => {
+                self.moves.insert(stamp.id);
+            }
+            _ => {}
+        }
+    }
+
+    /// Takes note that an input [is dead](Judge::is_dead).
+    pub fn dies(&mut self, id: RecordId) {
+        self.dying.insert(id);
+    }
+}
+
+/// A segment's weight, as some of its records after others are told of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Weighing {
+    dead: u128,
+    living: u128,
+}
+
+impl Weighing {
+    /// Adds records, ascending by stamp: what they make up as they are encoded.
+    pub fn add(
+        &mut self,
+        records: &[(Stamp, Record)],
+        mut is_dead: impl FnMut(Stamp, &Record) -> bool,
+    ) {
+        let (dead, living): (Vec<_>, Vec<_>) = records
+            .iter()
+            .map(|(stamp, record)| (*stamp, record))
+            .partition(|(stamp, record)| is_dead(*stamp, record));
+        let length = |records: Vec<(Stamp, &Record)>| match records.len() {
+            0 => 0,
+            _ => encode(&records).len() as u128,
+        };
+        self.dead += length(dead);
+        self.living += length(living);
+    }
+
+    /// Returns the weight of the segment, whose pack is `length` bytes long.
+    pub fn weight(&self, level: u8, length: u64) -> SegmentWeight {
+        let all = (self.dead + self.living).max(1);
+        let dead = u128::from(length) * self.dead / all;
+        SegmentWeight {
+            level,
+            length,
+            dead: u64::try_from(dead).unwrap_or(length).min(length),
+        }
+    }
+}
+
+/// Says of each input of a merge how it goes on.
+#[derive(Debug)]
+pub struct Survivors<'a, 'i> {
+    state: &'a State,
+    inputs: &'i Inputs,
+    /// Packs with `moved` records that records outside the merge name.
+    outside: BTreeSet<PackNumber>,
+}
+
+impl Survivors<'_, '_> {
+    /// Returns an input as it goes on, references folded; nothing if it does not.
+    pub fn of(&self, stamp: Stamp, record: Record) -> Option<Record> {
+        let (state, dying) = (self.state, &self.inputs.dying);
+        if dying.contains(&stamp.id) {
+            return None;
+        }
+        Some(match record {
+            Record::Dropped { mut ids } => {
+                // An id must go on being known as dropped for as long as the record it names is read anywhere.
+                ids.retain(|id| state.knows(*id) && !dying.contains(id));
+                if ids.is_empty() {
+                    return None;
+                }
+                Record::Dropped { ids }
+            }
+            // Folded into all that is merged here; needed on for what is not.
+            Record::Moved { from, .. } if !self.outside.contains(&from.pack) => return None,
+            Record::File {
+                source,
+                path,
+                metadata,
+                content:
+                    Content::Regular {
+                        size,
+                        blake3,
+                        chunks,
+                    },
+            } => Record::File {
+                source,
+                path,
+                metadata,
+                content: Content::Regular {
+                    size,
+                    blake3,
+                    chunks: ChunkExtent::join(state.resolve_all(&chunks)),
+                },
+            },
+            Record::Dictionary {
+                id,
+                domain,
+                chunk,
+                retired,
+            } => Record::Dictionary {
+                id,
+                domain,
+                chunk: state.resolve(chunk),
+                retired,
+            },
+            record => record,
+        })
+    }
+}
+
 /// Says of records whether the journal still needs them; worked out once from the whole state.
 #[derive(Debug)]
 pub struct Judge<'a> {
@@ -147,92 +281,50 @@ impl<'a> Judge<'a> {
     }
 
     /// Weighs a segment: of its pack's `length` bytes, those are dead that the dead among its `records` make up as they are encoded.
-    pub fn weigh(&self, level: u8, length: u64, records: Vec<(Stamp, Record)>) -> SegmentWeight {
-        let (dead, living): (Vec<_>, Vec<_>) = records
-            .into_iter()
-            .partition(|(stamp, record)| self.is_dead(*stamp, record));
-        let [dead, living] = [dead, living].map(|records| {
-            let is_empty = records.is_empty();
-            let encoded = Batch::new(records).encode().len() as u64;
-            if is_empty { 0 } else { u128::from(encoded) }
-        });
-        let dead = u128::from(length) * dead / (dead + living).max(1);
-        SegmentWeight {
-            level,
-            length,
-            dead: u64::try_from(dead).unwrap_or(length).min(length),
+    pub fn weigh(
+        &self,
+        level: u8,
+        length: u64,
+        mut records: Vec<(Stamp, Record)>,
+    ) -> SegmentWeight {
+        records.sort_by_key(|(stamp, _)| *stamp);
+        let mut weighing = Weighing::default();
+        weighing.add(&records, |stamp, record| self.is_dead(stamp, record));
+        weighing.weight(level, length)
+    }
+
+    /// Returns whether [`Self::is_dead`] looks at what else the record's path went through.
+    pub fn asks_for_path(&self, stamp: Stamp, record: &Record) -> bool {
+        match record {
+            Record::File { .. } => !self.state.is_kept(stamp.id),
+            Record::Path { .. } => true,
+            _ => false,
         }
     }
 
     /// Returns the records of the merged segments that go on, references folded.
     pub fn merge(&self, inputs: Vec<(Stamp, Record)>) -> Vec<(Stamp, Record)> {
-        let dying: BTreeSet<RecordId> = inputs
-            .iter()
-            .filter(|(stamp, record)| self.is_dead(*stamp, record))
-            .map(|(stamp, _)| stamp.id)
-            .collect();
-        let outside = self.packs_named_outside(&inputs);
+        let mut all = Inputs::default();
+        for (stamp, record) in &inputs {
+            all.add(*stamp, record);
+            if self.is_dead(*stamp, record) {
+                all.dies(stamp.id);
+            }
+        }
+        let survivors = self.survivors(&all);
         inputs
             .into_iter()
-            .filter(|(stamp, _)| !dying.contains(&stamp.id))
-            .filter_map(|(stamp, record)| {
-                self.survivor(&dying, &outside, record)
-                    .map(|record| (stamp, record))
-            })
+            .filter_map(|(stamp, record)| Some((stamp, survivors.of(stamp, record)?)))
             .collect()
     }
 
-    fn survivor(
-        &self,
-        dying: &BTreeSet<RecordId>,
-        outside: &BTreeSet<PackNumber>,
-        record: Record,
-    ) -> Option<Record> {
-        let state = self.state;
-        Some(match record {
-            Record::Dropped { mut ids } => {
-                // An id must go on being known as dropped for as long as the record it names is read anywhere.
-                ids.retain(|id| state.knows(*id) && !dying.contains(id));
-                if ids.is_empty() {
-                    return None;
-                }
-                Record::Dropped { ids }
-            }
-            // Folded into all that is merged here; needed on for what is not.
-            Record::Moved { from, .. } if !outside.contains(&from.pack) => return None,
-            Record::File {
-                source,
-                path,
-                metadata,
-                content:
-                    Content::Regular {
-                        size,
-                        blake3,
-                        chunks,
-                    },
-            } => Record::File {
-                source,
-                path,
-                metadata,
-                content: Content::Regular {
-                    size,
-                    blake3,
-                    chunks: ChunkExtent::join(state.resolve_all(&chunks)),
-                },
-            },
-            Record::Dictionary {
-                id,
-                domain,
-                chunk,
-                retired,
-            } => Record::Dictionary {
-                id,
-                domain,
-                chunk: state.resolve(chunk),
-                retired,
-            },
-            record => record,
-        })
+    /// Returns what tells of each input how it goes on; `inputs` has been told of all of them.
+    pub fn survivors<'i>(&self, inputs: &'i Inputs) -> Survivors<'a, 'i> {
+        Survivors {
+            state: self.state,
+            inputs,
+            outside: self.packs_named_outside(inputs),
+        }
     }
 
     /// Returns whether something kept would be told otherwise without this revision, which is not: it ends the time of the one before it,
@@ -284,16 +376,8 @@ impl<'a> Judge<'a> {
     }
 
     /// Returns the packs with `moved` records that records outside the merge name, as they were written or by way of others.
-    fn packs_named_outside(&self, inputs: &[(Stamp, Record)]) -> BTreeSet<PackNumber> {
-        let mut inside: BTreeMap<PackNumber, u32> = BTreeMap::new();
-        for (_, record) in inputs {
-            if let Record::File { content, .. } = record {
-                for pack in packs_named(content) {
-                    *inside.entry(pack).or_default() += 1;
-                }
-            }
-        }
-        let merging: BTreeSet<RecordId> = inputs.iter().map(|(stamp, _)| stamp.id).collect();
+    fn packs_named_outside(&self, inputs: &Inputs) -> BTreeSet<PackNumber> {
+        let (inside, merging) = (&inputs.named, &inputs.moves);
         let mut packs: BTreeSet<PackNumber> = self
             .state
             .moves()

@@ -167,9 +167,7 @@ impl State {
                 metadata,
                 content,
             } => {
-                for pack in packs_named(&content) {
-                    *self.named.entry(pack).or_default() += 1;
-                }
+                self.count_named(&content);
                 let revision = Entry::Revision { metadata, content };
                 let entries = self.paths.entry((source, path)).or_default();
                 entries.insert(stamp, revision);
@@ -205,6 +203,18 @@ impl State {
                 later(&mut self.dictionaries, id, stamp, dictionary);
             }
             Record::Unknown { .. } => {}
+        }
+    }
+
+    /// Takes note that a record is in the journal; returns whether that was not known.
+    pub(super) fn know(&mut self, stamp: Stamp) -> bool {
+        self.records.insert(stamp.id, stamp).is_none()
+    }
+
+    /// Counts a revision for the packs it names.
+    pub(super) fn count_named(&mut self, content: &Content) {
+        for pack in packs_named(content) {
+            *self.named.entry(pack).or_default() += 1;
         }
     }
 

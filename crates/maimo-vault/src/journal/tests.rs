@@ -12,8 +12,9 @@ use proptest::prelude::*;
 use super::{
     batch::{Batch, PATHS_BYTES_MAX, RECORDS_MAX, Stamp, cut},
     content::{ChunkExtent, Content},
-    merge::{FAN_IN, Judge, SegmentWeight, plan},
+    merge::{FAN_IN, Inputs, Judge, SegmentWeight, plan},
     metadata::{FileTime, Metadata},
+    part::Part,
     record::{PathEvent, Record},
     state::{Presence, State},
 };
@@ -432,6 +433,10 @@ proptest! {
             let inputs: Vec<_> = merged.into_iter().flat_map(|(_, records)| records).collect();
             segments = rest.into_iter().map(|(_, records)| records).collect();
             let survivors = Judge::new(&state).merge(inputs.clone());
+            let journal = segments.iter().flatten().chain(&inputs);
+            let part = replay_part(&Part::of(&inputs), journal.clone());
+            prop_assert_eq!(&Judge::new(&part).merge(inputs.clone()), &survivors);
+            prop_assert_eq!(&merge_in_steps(&inputs, journal), &survivors);
             let mut changed = state;
             changed.forget(&inputs);
             for (stamp, record) in &survivors {
@@ -443,6 +448,47 @@ proptest! {
             prop_assert_eq!(replayed, changed);
         }
     }
+}
+
+fn replay_part<'a>(part: &Part, journal: impl Iterator<Item = &'a (Stamp, Record)>) -> State {
+    let mut state = State::default();
+    for (stamp, record) in journal {
+        state.apply_part(part, *stamp, record.clone());
+    }
+    state
+}
+
+/// Merges with no more than one path in memory at a time, and never all inputs.
+fn merge_in_steps<'a>(
+    inputs: &[(Stamp, Record)],
+    journal: impl Iterator<Item = &'a (Stamp, Record)> + Clone,
+) -> Vec<(Stamp, Record)> {
+    let mut all = Inputs::default();
+    let mut named = Part::default();
+    for (stamp, record) in inputs {
+        all.add(*stamp, record);
+        named.add_named(record);
+    }
+    let lean = replay_part(&named, journal.clone());
+    let judge = Judge::new(&lean);
+    for (stamp, record) in inputs {
+        let is_dead = if judge.asks_for_path(*stamp, record) {
+            let mut part = Part::default();
+            part.add_path(record);
+            let state = replay_part(&part, journal.clone());
+            Judge::new(&state).is_dead(*stamp, record)
+        } else {
+            judge.is_dead(*stamp, record)
+        };
+        if is_dead {
+            all.dies(stamp.id);
+        }
+    }
+    let survivors = judge.survivors(&all);
+    let inputs = inputs.iter().cloned();
+    inputs
+        .filter_map(|(stamp, record)| Some((stamp, survivors.of(stamp, record)?)))
+        .collect()
 }
 
 #[test]
