@@ -343,7 +343,7 @@ impl Engine {
     /// Replays the whole journal from the cache onto the newest state that was read: for what the rules need everything for. Dear: a store
     /// of a million files takes gigabytes.
     pub(crate) fn replay(&mut self) -> Result<Base, ClientError> {
-        self.replay_by(|state, stamp, record| state.apply(stamp, record))
+        self.replay_by(State::apply)
     }
 
     /// As [`Self::replay`], but of revisions and events only those in `part`.

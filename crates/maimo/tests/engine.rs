@@ -560,6 +560,35 @@ fn what_a_prune_let_go_of_comes_back_while_it_is_in_grace() {
     );
 }
 
+/// Small packs are joined once there are sixteen: only what this machine no longer has as it was stored is read back for it.
+#[test]
+fn packs_that_are_joined_take_their_chunks_from_the_files_that_still_have_them() {
+    let (scene, mut client) = Scene::begun();
+    let control = Control::default();
+    let content = |n| noise(n, 200_000);
+    for n in 0..18 {
+        scene.write(&format!("{n}"), &content(n));
+        scene.store(&mut client);
+    }
+    scene.write("3", &noise(99, 200_000));
+    std::fs::remove_file(scene.files().join("5")).unwrap();
+    let did = client.prune(PruneRequest::default(), &control).unwrap();
+    assert_eq!(did.packs_rewritten, 18, "{did:?}");
+    // Two files, in whole groups with the hashes that prove them.
+    assert!((400_000..500_000).contains(&did.bytes_received), "{did:?}");
+    let again = client.prune(PruneRequest::default(), &control).unwrap();
+    assert_eq!((again.packs_rewritten, again.bytes_received), (0, 0));
+    for n in 0..18 {
+        let mut back = Vec::new();
+        let request = DumpRequest {
+            path: scene.files().join(format!("{n}")),
+            ..DumpRequest::default()
+        };
+        client.dump(&request, &mut back, &control).unwrap();
+        assert!(back == content(n), "{n} came back wrong");
+    }
+}
+
 #[test]
 fn two_stores_live_in_one_process() {
     let store_one = |seed: u64| {

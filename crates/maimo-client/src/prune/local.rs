@@ -124,7 +124,7 @@ impl LocalChunks {
             return Ok(None);
         };
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        let Ok(file) = open(&to_path(path), flags, Mode::empty()).map(File::from) else {
+        let Ok(file) = open(to_path(path), flags, Mode::empty()).map(File::from) else {
             return Ok(None);
         };
         let found = FileStat::of(file.as_fd(), c"");

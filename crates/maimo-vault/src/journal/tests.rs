@@ -436,7 +436,7 @@ proptest! {
             let journal = segments.iter().flatten().chain(&inputs);
             let part = replay_part(&Part::of(&inputs), journal.clone());
             prop_assert_eq!(&Judge::new(&part).merge(inputs.clone()), &survivors);
-            prop_assert_eq!(&merge_in_steps(&inputs, journal), &survivors);
+            prop_assert_eq!(&merge_in_steps(&inputs, &journal), &survivors);
             let mut changed = state;
             changed.forget(&inputs);
             for (stamp, record) in &survivors {
@@ -461,7 +461,7 @@ fn replay_part<'a>(part: &Part, journal: impl Iterator<Item = &'a (Stamp, Record
 /// Merges with no more than one path in memory at a time, and never all inputs.
 fn merge_in_steps<'a>(
     inputs: &[(Stamp, Record)],
-    journal: impl Iterator<Item = &'a (Stamp, Record)> + Clone,
+    journal: &(impl Iterator<Item = &'a (Stamp, Record)> + Clone),
 ) -> Vec<(Stamp, Record)> {
     let mut all = Inputs::default();
     let mut named = Part::default();
