@@ -257,41 +257,51 @@ impl Engine {
     /// Has every channel prove all vital packs and the commit.
     fn prove_vital(&mut self, control: &Control) -> Result<(), ClientError> {
         for channel in self.channels()? {
-            if self.view(channel.id).is_none() {
-                self.read_channel(&channel)?;
+            self.prove_vital_of(&channel, control)?;
+        }
+        Ok(())
+    }
+
+    /// Has a channel prove all its vital packs, by digest where they are kept here as it has them, and the commit.
+    pub(crate) fn prove_vital_of(
+        &mut self,
+        channel: &OpenChannel,
+        control: &Control,
+    ) -> Result<(), ClientError> {
+        if self.view(channel.id).is_none() {
+            self.read_channel(channel)?;
+        }
+        let Some(view) = self.view(channel.id) else {
+            return Ok(());
+        };
+        let wanted: BTreeMap<ObjectRef, LiveMap> = view
+            .vital
+            .entries()
+            .map(|entry| (*entry.pack(), entry.live().clone()))
+            .collect();
+        let sequence = view.sequence();
+        let commit = view.head.as_ref().map(|head| head.head().commit);
+        let held: Option<Vec<(ObjectRef, Vec<u8>)>> = wanted
+            .keys()
+            .map(|pack| Some((*pack, self.journal.get(pack)?)))
+            .collect();
+        let by_digest = match held {
+            Some(held) => prove_held_bytes(&*channel.session, &held, &mut random::system())
+                .map_err(|source| channel.failed(source))?,
+            None => false,
+        };
+        if !by_digest {
+            let none = &mut BTreeMap::new();
+            let unproven = prove(&*channel.session, &wanted, none, control)
+                .map_err(|error| failed(channel, error))?;
+            if !unproven.packs.is_empty() {
+                return Err(channel.wrong("the journal"));
             }
-            let Some(view) = self.view(channel.id) else {
-                continue;
-            };
-            let wanted: BTreeMap<ObjectRef, LiveMap> = view
-                .vital
-                .entries()
-                .map(|entry| (*entry.pack(), entry.live().clone()))
-                .collect();
-            let sequence = view.sequence();
-            let commit = view.head.as_ref().map(|head| head.head().commit);
-            let held: Option<Vec<(ObjectRef, Vec<u8>)>> = wanted
-                .keys()
-                .map(|pack| Some((*pack, self.journal.get(pack)?)))
-                .collect();
-            let by_digest = match held {
-                Some(held) => prove_held_bytes(&*channel.session, &held, &mut random::system())
-                    .map_err(|source| channel.failed(source))?,
-                None => false,
-            };
-            if !by_digest {
-                let none = &mut BTreeMap::new();
-                let unproven = prove(&*channel.session, &wanted, none, control)
-                    .map_err(|error| failed(&channel, error))?;
-                if !unproven.packs.is_empty() {
-                    return Err(channel.wrong("the journal"));
-                }
-            }
-            let shown = channel.call(channel.session.head(WhichHead::Sequence(sequence)))?;
-            let shown = shown.and_then(|shown| shown.commit).unwrap_or_default();
-            if commit.is_none_or(|commit| !commit.names(&shown)) {
-                return Err(channel.wrong("the commit"));
-            }
+        }
+        let shown = channel.call(channel.session.head(WhichHead::Sequence(sequence)))?;
+        let shown = shown.and_then(|shown| shown.commit).unwrap_or_default();
+        if commit.is_none_or(|commit| !commit.names(&shown)) {
+            return Err(channel.wrong("the commit"));
         }
         Ok(())
     }

@@ -41,4 +41,5 @@ pub mod store;
 mod supply;
 mod sync;
 pub mod undelete;
+pub mod upkeep;
 pub mod verify;

@@ -6,7 +6,7 @@
 //! Invariant: when a record reaches the sink, every chunk it names is in a pack that was handed over before it, in the piece that ends the
 //! run, or was known.
 
-use std::{num::NonZeroUsize, path::PathBuf, sync::Arc, thread};
+use std::{collections::BTreeSet, num::NonZeroUsize, path::PathBuf, sync::Arc, thread};
 
 use maimo_vault::{
     chunker::Gear,
@@ -16,6 +16,7 @@ use maimo_vault::{
     name::SourceId,
     pack::PackSize,
 };
+use rustix::io::Errno;
 
 use crate::{
     error::ClientError,
@@ -26,7 +27,7 @@ use crate::{
         excludes::Excludes,
         known::KnownTree,
         stat::Kind,
-        walk::{Scope, Walk},
+        walk::{Found, Scope, Walk},
     },
 };
 
@@ -108,7 +109,9 @@ pub fn run(
         let planner = scope.spawn(|| {
             let _settling = Settling(&shop);
             let mut planner = Planner::new(&shop, ordered);
-            scan(&walk, &paths, known, &mut |step| planner.step(step))?;
+            scan(&walk, request, &paths, known, &mut |step| {
+                planner.step(step)
+            })?;
             planner.finish()
         });
         // Whatever ends the filler, a failure or a panic, the threads must not wait for it.
@@ -172,12 +175,13 @@ fn look(
         for _ in 0..request.threads() {
             scope.spawn(|| walk.run());
         }
-        scan(&walk, &paths, known, tell)
+        scan(&walk, request, &paths, known, tell)
     })
 }
 
 fn scan(
     walk: &Walk,
+    request: &PipelineRequest,
     paths: &[PathBuf],
     known: &mut dyn KnownTree,
     tell: &mut dyn FnMut(Step) -> Result<(), ClientError>,
@@ -185,7 +189,18 @@ fn scan(
     let mut compare = Compare::new(walk, known, tell);
     for path in paths {
         let root = roots::begin(walk, path);
-        compare.root(&root.folder, root.entry)?;
+        if request.changed && matches!(root.entry.found, Found::Unreadable(Errno::NOENT)) {
+            compare.vanished(&root.folder, &root.entry.name)?;
+        } else {
+            compare.root(&root.folder, root.entry)?;
+        }
+    }
+    if request.changed {
+        // A name that came or went changed its folder's times.
+        let folders = paths.iter().filter_map(|path| path.parent());
+        for folder in folders.collect::<BTreeSet<_>>() {
+            compare.folder_alone(folder)?;
+        }
     }
     Ok(())
 }
@@ -246,6 +261,9 @@ pub struct PipelineRequest {
     pub threads: Option<NonZeroUsize>,
     /// Whether to look and count only: nothing is read but folders, and the sink is not called.
     pub dry_run: bool,
+    /// Whether the paths are those that changed below folders that were stored: then one that is not there any more is gone, and no mistake;
+    /// and the folders that changed ones are in are looked at, but for what else is in them.
+    pub changed: bool,
 }
 
 impl PipelineRequest {
@@ -261,6 +279,7 @@ impl PipelineRequest {
             pack_size: PackSize::default(),
             threads: None,
             dry_run: false,
+            changed: false,
         }
     }
 

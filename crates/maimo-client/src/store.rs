@@ -52,6 +52,7 @@ use known::Known;
 use workers::{Arrived, Workers};
 
 /// What is to be stored.
+#[expect(clippy::struct_excessive_bools, reason = "each is a choice of its own")]
 #[derive(Debug, Clone, Default)]
 pub struct StoreRequest {
     /// Files and folders.
@@ -64,6 +65,9 @@ pub struct StoreRequest {
     pub single_copy: bool,
     /// Whether to look and count only.
     pub dry_run: bool,
+    /// Whether nobody asked for this run, but something watches these paths: what changed below folders that were stored, or all of them. One
+    /// that is not there any more is then gone and no mistake, and of a run that finds nothing changed no trace is left.
+    pub changed: bool,
 }
 
 /// What a run did.
@@ -208,6 +212,22 @@ impl<'e> Run<'e> {
             engine,
             control,
         })
+    }
+
+    /// Returns whether there is nothing to tell of the run but that it was.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.records.len() == 1 && self.piece.is_none()
+    }
+
+    /// Ends a run that [is empty](Self::is_empty) without a trace of it in the store.
+    pub(crate) fn leave(mut self) -> Result<(), ClientError> {
+        self.drain()?;
+        self.known.check()?;
+        let refreshed = core::mem::take(&mut self.refreshed);
+        if !refreshed.is_empty() {
+            self.engine.catalog.refresh_local(refreshed)?;
+        }
+        Ok(())
     }
 
     /// Ends the run: its last records are committed with it. Returns the run's name and what was acknowledged.

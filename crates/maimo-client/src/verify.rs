@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, path::Path};
 
 use maimo_core::{
-    audit::{Challenge, Stratum},
+    audit::Challenge,
     clock::Timestamp,
     codec::{self, Put},
     head::SignedHead,
@@ -31,6 +31,10 @@ use crate::{
     session::OpenChannel,
 };
 
+mod history;
+
+pub use history::{PastAudit, Proven, ProvenStratum};
+
 /// What is asked of an audit.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct VerifyRequest {
@@ -40,21 +44,6 @@ pub struct VerifyRequest {
     pub sample: Sample,
     /// Only the bytes of the files that this pattern or folder stands for.
     pub path: Option<String>,
-}
-
-/// An audit of the past.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PastAudit {
-    /// The channel's name.
-    pub channel: String,
-    /// When it was.
-    pub time: Timestamp,
-    /// What it came to.
-    pub result: AuditResult,
-    /// Slices asked for, of data and of vital packs.
-    pub slices: [u64; 2],
-    /// Slices not proven.
-    pub failed: u64,
 }
 
 impl Client {
@@ -78,29 +67,6 @@ impl Client {
         control: &Control,
     ) -> Result<Vec<ChannelAudit>, ClientError> {
         self.engine.verify(request, control)
-    }
-
-    /// Returns the newest audit of each channel: what was proven, and when.
-    ///
-    /// ```no_run
-    /// # use maimo_client::{client::Client, error::ClientError};
-    /// # fn example(client: &Client) -> Result<(), ClientError> {
-    /// for audit in client.last_audits()? {
-    ///     println!("{}: {:?}", audit.channel, audit.result);
-    /// }
-    /// # Ok(()) }
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// That local state cannot be read.
-    pub fn last_audits(&self) -> Result<Vec<PastAudit>, ClientError> {
-        let mut audits = Vec::new();
-        for (channel, mut audit) in self.engine.node.last_audits()? {
-            audit.channel = self.engine.channel_row(channel)?.name;
-            audits.push(audit);
-        }
-        Ok(audits)
     }
 }
 
@@ -356,95 +322,9 @@ fn parse_challenges(body: &[u8]) -> Option<Vec<Challenge>> {
     Some(challenges)
 }
 
-/// How many audits of a channel are remembered.
-const AUDITS_KEPT: u32 = 1000;
-
-impl NodeState {
-    /// Remembers what an audit came to.
-    fn remember(
-        &self,
-        channel: ChannelId,
-        time: Timestamp,
-        audit: &ChannelAudit,
-    ) -> Result<(), ClientError> {
-        let slices = |stratum| {
-            let mut strata = audit.strata.iter();
-            let found = strata.find(|audit| audit.stratum == stratum);
-            found.map_or((0, 0), |audit| (audit.slices, audit.failed))
-        };
-        let (data, data_failed) = slices(Stratum::Data);
-        let (vital, vital_failed) = slices(Stratum::Vital);
-        let mut body = Vec::new();
-        body.put_u8(code_of(audit.result));
-        body.put_varint(data);
-        body.put_varint(vital);
-        body.put_varint(data_failed.saturating_add(vital_failed));
-        self.write(|tx| {
-            tx.execute(
-                "INSERT INTO audit (channel, time, body) VALUES (?1, ?2, ?3)",
-                params![channel.0, signed(time.0), body],
-            )?;
-            tx.execute(
-                "DELETE FROM audit WHERE channel = ?1 AND id NOT IN
-                 (SELECT id FROM audit WHERE channel = ?1 ORDER BY id DESC LIMIT ?2)",
-                params![channel.0, AUDITS_KEPT],
-            )?;
-            Ok(())
-        })
-    }
-
-    /// Returns the newest audit of each channel.
-    fn last_audits(&self) -> Result<Vec<(ChannelId, PastAudit)>, ClientError> {
-        let read = || -> rusqlite::Result<Vec<(ChannelId, i64, Vec<u8>)>> {
-            let sql = "SELECT channel, time, body FROM audit
-                 WHERE id IN (SELECT max(id) FROM audit GROUP BY channel) ORDER BY channel";
-            let mut statement = self.db().prepare_cached(sql)?;
-            let rows = statement.query_map([], |row| {
-                Ok((ChannelId(row.get(0)?), row.get(1)?, row.get(2)?))
-            })?;
-            rows.collect()
-        };
-        let rows = read().map_err(failed)?.into_iter();
-        let past = rows.filter_map(|(channel, time, body)| {
-            let mut reader = codec::Reader::new(&body);
-            let audit = PastAudit {
-                channel: String::new(),
-                time: Timestamp(unsigned(time)),
-                result: result_of(reader.u8("audit").ok()?)?,
-                slices: [reader.varint("audit").ok()?, reader.varint("audit").ok()?],
-                failed: reader.varint("audit").ok()?,
-            };
-            Some((channel, audit))
-        });
-        Ok(past.collect())
-    }
-}
-
-const RESULTS: [AuditResult; 7] = [
-    AuditResult::Intact,
-    AuditResult::Damaged,
-    AuditResult::Missing,
-    AuditResult::Refused,
-    AuditResult::Slow,
-    AuditResult::Offline,
-    AuditResult::Rollback,
-];
-
-fn code_of(result: AuditResult) -> u8 {
-    let place = RESULTS.iter().position(|other| *other == result);
-    // The list has them all.
-    place
-        .and_then(|place| u8::try_from(place).ok())
-        .unwrap_or(0)
-}
-
-fn result_of(code: u8) -> Option<AuditResult> {
-    RESULTS.get(usize::from(code)).copied()
-}
-
 fn failed(source: rusqlite::Error) -> ClientError {
     ClientError::Database {
-        file: "node's state file",
+        file: crate::error::STATE_FILE,
         source,
     }
 }

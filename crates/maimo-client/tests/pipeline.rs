@@ -381,6 +381,72 @@ fn a_folder_on_another_file_system_than_before_makes_nothing_gone() {
     assert_eq!(store(&request(root.path()), &mut sink).files_gone, 0);
 }
 
+fn changed(root: &TempDir, names: &[&str]) -> PipelineRequest {
+    let paths = names.iter().map(|name| root.path().join(name)).collect();
+    PipelineRequest {
+        changed: true,
+        ..PipelineRequest::new(SOURCE, paths)
+    }
+}
+
+fn is_gone(sink: &Collector, path: &Path) -> bool {
+    let gone = PathEvent::Gone;
+    matches!(newest(sink, path), Some(Record::Path { event, .. }) if *event == gone)
+}
+
+#[test]
+fn of_changed_paths_only_those_are_looked_at_and_what_vanished_is_gone_with_all_below() {
+    let root = folder();
+    for name in ["a/one", "a/two", "b/three", "b/c/four", "d/five"] {
+        write(&root, name, name);
+    }
+    settle();
+    let mut sink = Collector::new(true);
+    store(&request(root.path()), &mut sink);
+    settle();
+    fs::remove_file(root.path().join("a/one")).unwrap();
+    fs::remove_dir_all(root.path().join("b")).unwrap();
+    fs::remove_file(root.path().join("d/five")).unwrap();
+    write(&root, "a/new", "new");
+    let of_some = changed(&root, &["a/one", "a/new", "b", "never/was", "a/brief"]);
+    let outcome = store(&of_some, &mut sink);
+    assert_eq!((outcome.files_gone, outcome.files_new), (3, 1));
+    assert_eq!(outcome.files_unmodified, 0);
+    assert_eq!(outcome.troubles, []);
+    for name in ["a/one", "b", "b/three", "b/c", "b/c/four"] {
+        assert!(is_gone(&sink, &root.path().join(name)), "{name}");
+    }
+    // Nobody said that it changed.
+    assert!(!is_gone(&sink, &root.path().join("d/five")));
+    // The folders' own times are stored with them: a run over everything finds that file, its folder, and nothing else.
+    let outcome = store(&request(root.path()), &mut sink);
+    assert_eq!((outcome.files_gone, outcome.files_new), (1, 0));
+    let records = sink.records.len();
+    store(&request(root.path()), &mut sink);
+    assert_eq!(sink.records.len(), records);
+    store(&changed(&root, &["a/one", "a/new", "b"]), &mut sink);
+    assert_eq!(sink.records.len(), records);
+}
+
+#[test]
+fn a_path_that_vanished_with_its_file_system_is_not_gone() {
+    let root = folder();
+    write(&root, "disk/a", "a");
+    settle();
+    let mut sink = Collector::new(true);
+    store(&request(root.path()), &mut sink);
+    for local in sink.locals.values_mut() {
+        local.device += 1;
+    }
+    fs::remove_file(root.path().join("disk/a")).unwrap();
+    let outcome = store(&changed(&root, &["disk/a"]), &mut sink);
+    assert_eq!((outcome.files_gone, outcome.troubles.len()), (0, 1));
+    // Nor is one whose folder is away.
+    fs::remove_dir(root.path().join("disk")).unwrap();
+    let outcome = store(&changed(&root, &["disk/a"]), &mut sink);
+    assert_eq!((outcome.files_gone, outcome.troubles.len()), (0, 1));
+}
+
 #[test]
 fn links_pipes_names_modes_and_holes_are_kept() {
     let root = folder();

@@ -7,14 +7,23 @@
 //!
 //! A folder is told after what is in it: only then it is known whether it is the one that was there before.
 
-use std::{collections::HashMap, ffi::OsStr, os::unix::ffi::OsStrExt, path::PathBuf, sync::Arc};
+use std::{
+    collections::HashMap,
+    ffi::OsStr,
+    os::{fd::AsFd as _, unix::ffi::OsStrExt},
+    path::PathBuf,
+    sync::Arc,
+};
 
 use maimo_vault::{
     journal::{content::Content, metadata::Metadata, state::Presence},
     name::RecordId,
     path::{Prefix, StorePath},
 };
-use rustix::io::Errno;
+use rustix::{
+    fs::{CWD, Mode, OFlags, openat},
+    io::Errno,
+};
 
 use super::{
     known::{KnownEntry, KnownFolder, KnownRevision, KnownTree},
@@ -135,6 +144,93 @@ impl<'a> Compare<'a> {
             known.folder = self.known.folder(&path)?;
         }
         self.found(folder, entry, known).map(|_| ())
+    }
+
+    /// Takes a path that changed and is not there, below a folder that was stored: it is gone with all below it if its folder is on the file
+    /// system that it was on, and says that it has nothing of that name.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::root`].
+    pub fn vanished(
+        &mut self,
+        folder: &Arc<FolderPath>,
+        name: &std::ffi::CStr,
+    ) -> Result<(), ClientError> {
+        let (Some(path), Some(above)) = (
+            store_path(folder.as_bytes(), name.to_bytes()),
+            path_of_folder(folder),
+        ) else {
+            return self.too_long(folder, name.to_bytes());
+        };
+        let Some(mut known) = self.known.entry(&path)? else {
+            // Come and gone again between two runs.
+            return Ok(());
+        };
+        if known.folder.is_none() {
+            known.folder = self.known.folder(&path)?;
+        }
+        let was = self.known.entry(&above)?.and_then(|above| above.revision);
+        let Some(was) = was.and_then(|above| above.local) else {
+            return self.unclear(folder);
+        };
+        // Both questions to one open folder: a disk that is unmounted meanwhile answers for itself and not for what is below it.
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let look = || {
+            let fd = openat(CWD, folder.as_path(), flags, Mode::empty())?;
+            let device = FileStat::of(fd.as_fd(), c"")?.local.device;
+            match FileStat::of(fd.as_fd(), name) {
+                Err(Errno::NOENT) => Ok(Some(device)),
+                Err(errno) => Err(errno),
+                Ok(_) => Ok(None),
+            }
+        };
+        match look() {
+            Ok(Some(device)) if device == was.device => {
+                self.gone(folder.as_bytes(), &known, device)
+            }
+            Ok(Some(_)) => self.unclear(folder),
+            // There again: whoever heard that it went hears that it came.
+            Ok(None) => Ok(()),
+            Err(errno) => self.trouble(folder.as_path().to_owned(), errno),
+        }
+    }
+
+    /// Looks at a stored folder and at nothing in it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::root`].
+    pub fn folder_alone(&mut self, path: &std::path::Path) -> Result<(), ClientError> {
+        let (Some(above), Some(name)) = (path.parent(), path.file_name()) else {
+            return Ok(());
+        };
+        let folder = Arc::new(FolderPath::new(above));
+        let (Some(stored), Ok(name)) = (
+            store_path(folder.as_bytes(), name.as_bytes()),
+            std::ffi::CString::new(name.as_bytes()),
+        ) else {
+            return Ok(());
+        };
+        let known = self.known.entry(&stored)?.and_then(|known| known.revision);
+        let Some(known) = known.filter(|known| known.presence == Presence::Present) else {
+            return Ok(());
+        };
+        let stat = openat(CWD, above, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+            .and_then(|fd| FileStat::of(fd.as_fd(), &name));
+        // What cannot be looked at, or is another one, is for a run over all of it to tell.
+        match stat {
+            Ok(stat)
+                if stat.kind == Kind::Folder
+                    && known
+                        .local
+                        .is_some_and(|was| was.device == stat.local.device)
+                    && !is_unmodified(&known, &stat) =>
+            {
+                self.candidate(&folder, name, stat, None, Some(known))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Takes what is under a name; returns whether that is surely what was known.
@@ -307,10 +403,7 @@ impl<'a> Compare<'a> {
                 self.missing(path, known, was, true, &mut missing)?;
             }
         } else {
-            (self.tell)(Step::Trouble {
-                path: path.as_path().to_owned(),
-                message: "is on another file system than when it was stored; what is missing in it is not taken for gone".to_owned(),
-            })?;
+            self.unclear(path)?;
         }
         Ok(is_same)
     }
@@ -398,12 +491,27 @@ impl<'a> Compare<'a> {
         (self.tell)(Step::Trouble { path, message })
     }
 
+    /// Tells that a folder may not be the one that was stored.
+    fn unclear(&mut self, folder: &FolderPath) -> Result<(), ClientError> {
+        (self.tell)(Step::Trouble {
+            path: folder.as_path().to_owned(),
+            message: "is on another file system than when it was stored; what is missing in it is not taken for gone".to_owned(),
+        })
+    }
+
     fn too_long(&mut self, folder: &FolderPath, name: &[u8]) -> Result<(), ClientError> {
         (self.tell)(Step::Trouble {
             path: folder.join(name),
             message: "the path is too long to be stored".to_owned(),
         })
     }
+}
+
+/// Returns a folder's path as the store names it.
+fn path_of_folder(folder: &FolderPath) -> Option<StorePath> {
+    let path = folder.as_path();
+    let above = path.parent()?;
+    store_path(above.as_os_str().as_bytes(), path.file_name()?.as_bytes())
 }
 
 /// Returns what an error of the system is to a reader.

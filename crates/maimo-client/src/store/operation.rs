@@ -41,6 +41,7 @@ impl Engine {
         asked.excludes.clone_from(&request.excludes);
         asked.leave_out = self.left_out()?;
         asked.dry_run = request.dry_run;
+        asked.changed = request.changed;
         if request.dry_run {
             let mut tree = CatalogTree::new(self.catalog.reader()?, self.node.source());
             let keys = Arc::clone(&self.keys);
@@ -102,6 +103,13 @@ impl Engine {
             outcome => outcome?,
         };
         drop(tree);
+        if request.changed && run.is_empty() {
+            run.leave()?;
+            let mut report = report(outcome);
+            report.sequence = self.catalog.position()?.sequence;
+            report.roots = self.named_roots()?;
+            return Ok(Some((report, Tokens::default())));
+        }
         let ended = run.end(outcome.files())?;
         let Some(committed) = ended.committed else {
             return Ok(None);

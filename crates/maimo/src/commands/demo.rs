@@ -203,6 +203,7 @@ impl Demo<'_> {
             delete_local: delete,
             single_copy: delete,
             dry_run: false,
+            ..StoreRequest::default()
         };
         let report = client.store(&request, self.control)?;
         // A file of several names is stored and not deleted, and told as a trouble of the deletion.

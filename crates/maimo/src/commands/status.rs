@@ -9,7 +9,7 @@ use std::{
 use maimo_client::{
     audit::AuditResult,
     status::{RootReport, StatusReport},
-    verify::PastAudit,
+    verify::{PastAudit, Proven, ProvenStratum},
 };
 use maimo_provider::provider::Provider;
 use serde::Serialize;
@@ -18,7 +18,7 @@ use super::{
     Outcome,
     channel::{network_of, seen_text, shown_root},
     client::{ClientView, write_clients},
-    verify::result_name,
+    verify::{LOSSES, class_name, proven_sentences, result_name},
     volume::{VolumeState, VolumeStatus, VolumeView, write_volumes},
 };
 use crate::{
@@ -39,7 +39,7 @@ pub(crate) fn run(_args: &Args, ctx: &Context) -> Outcome {
     let mut audits = Vec::new();
     let client = match ctx.client() {
         Ok(client) => {
-            audits = client.last_audits()?;
+            audits = client.audits()?;
             Some(client.status()?)
         }
         // A node that only stores for others.
@@ -123,6 +123,54 @@ struct ChannelView<'a> {
     network: &'static str,
     last_seen: Option<String>,
     last_audit: Option<AuditView>,
+    proven: Option<ProvenView>,
+}
+
+/// What the newest audits of a channel, all intact, prove together.
+#[derive(Serialize)]
+struct ProvenView {
+    since: Moment,
+    last: Moment,
+    audits: u64,
+    strata: Vec<ProvenStratumView>,
+}
+
+#[derive(Serialize)]
+struct ProvenStratumView {
+    class: &'static str,
+    slices: u64,
+    whole: Option<Moment>,
+    detects: Vec<Detects>,
+}
+
+/// A loss that stood before the first audit and stands since, and the least probability with which one of them would have failed.
+#[derive(Serialize)]
+struct Detects {
+    loss: f64,
+    probability: f64,
+}
+
+impl ProvenView {
+    fn of(proven: &Proven) -> Self {
+        let stratum = |stratum: &ProvenStratum| ProvenStratumView {
+            class: class_name(stratum.stratum),
+            slices: stratum.slices,
+            whole: stratum.whole.map(Moment::from),
+            detects: LOSSES
+                .into_iter()
+                .map(|loss| Detects {
+                    loss,
+                    probability: stratum.probability(loss),
+                })
+                .collect(),
+        };
+        Self {
+            since: proven.since.into(),
+            last: proven.last.into(),
+            audits: proven.audits,
+            strata: proven.strata.iter().map(stratum).collect(),
+        }
+    }
 }
 
 /// What the newest audit of a channel came to.
@@ -149,8 +197,11 @@ impl AuditView {
 
 impl<'a> ChannelView<'a> {
     fn of(channel: &'a RootReport, audits: &[PastAudit]) -> Self {
-        let mut audits = audits.iter();
-        let audit = audits.find(|audit| audit.channel == channel.channel);
+        let mut audits = audits
+            .iter()
+            .filter(|audit| audit.channel == channel.channel);
+        let proven = Proven::of(audits.clone());
+        let audit = audits.next();
         Self {
             name: &channel.channel,
             address: &channel.address,
@@ -160,6 +211,7 @@ impl<'a> ChannelView<'a> {
             network: network_of(&channel.address),
             last_seen: channel.last_seen.map(|day| Moment::from(day).day()),
             last_audit: audit.map(AuditView::of),
+            proven: proven.as_ref().map(ProvenView::of),
         }
     }
 }
@@ -182,7 +234,8 @@ impl Status {
                     .push("the 24 words were never verified: `maimo verify-phrase`".to_owned());
             }
         }
-        for audit in &self.audits {
+        for of_one in self.audits.chunk_by(|a, b| a.channel == b.channel) {
+            let audit = &of_one[0];
             if matches!(audit.result, AuditResult::Damaged | AuditResult::Missing) {
                 attention.push(format!(
                     "the last audit of {} failed: `maimo verify --read-all` says what is lost",
@@ -276,8 +329,10 @@ impl Report for Status {
                 if let Some(root) = shown_root(&channel.root) {
                     writeln!(page, "    root {root}")?;
                 }
-                let mut audits = self.audits.iter();
-                if let Some(audit) = audits.find(|audit| audit.channel == channel.channel) {
+                let audits = self.audits.iter();
+                let mut audits = audits.filter(|audit| audit.channel == channel.channel);
+                let proven = Proven::of(audits.clone());
+                if let Some(audit) = audits.next() {
                     writeln!(
                         page,
                         "    audited {}: {}, {} + {} slices",
@@ -286,6 +341,9 @@ impl Report for Status {
                         Count(audit.slices[0]),
                         Count(audit.slices[1]),
                     )?;
+                }
+                for text in proven.iter().flat_map(proven_sentences) {
+                    writeln!(page, "    {text}")?;
                 }
             }
         }

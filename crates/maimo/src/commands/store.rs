@@ -52,6 +52,7 @@ pub(crate) fn run(args: &Args, ctx: &Context) -> Outcome {
         delete_local: args.delete_local,
         single_copy: args.single_copy || ctx.config.single_copy.value,
         dry_run: args.dry_run,
+        ..StoreRequest::default()
     };
     let mut client = ctx.client()?;
     let progress = ctx.ui.progress();

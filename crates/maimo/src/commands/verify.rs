@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use maimo_client::{
     audit::{AuditResult, ChannelAudit, Sample, StratumAudit},
-    verify::VerifyRequest,
+    verify::{Proven, ProvenStratum, VerifyRequest},
 };
 use maimo_core::audit::Stratum;
 use serde::Serialize;
@@ -13,7 +13,7 @@ use super::Outcome;
 use crate::{
     context::Context,
     error::{CommandError, Exit},
-    quantity::{Count, Size},
+    quantity::{Count, Moment, Size},
     ui::{Page, Report},
 };
 
@@ -208,7 +208,46 @@ pub(super) fn sentence(stratum: &StratumAudit) -> String {
     )
 }
 
-const fn class_name(stratum: Stratum) -> &'static str {
+/// The losses, as fractions, of which is said how probably they would have been found.
+pub(super) const LOSSES: [f64; 2] = [0.01, 0.001];
+
+/// Returns what a row of intact audits says together, and no more than that: a sentence for each class of packs.
+pub(super) fn proven_sentences(proven: &Proven) -> Vec<String> {
+    // One alone has said it for itself.
+    if proven.audits < 2 {
+        return Vec::new();
+    }
+    let since = Moment::from(proven.since).date();
+    let strata = proven.strata.iter().filter(|stratum| stratum.slices > 0);
+    let sentence = |stratum: &ProvenStratum| {
+        let class = class_name(stratum.stratum);
+        let (slices, audits) = (Count(stratum.slices), Count(proven.audits));
+        let begin = format!("since {since} {slices} {class} slices in {audits} audits, all intact");
+        if let Some(whole) = stratum.whole {
+            let whole = Moment::from(whole).date();
+            return format!("{begin}: on {whole} all of it was there");
+        }
+        let [percent, permille] = LOSSES.map(|loss| found_with(stratum.probability(loss)));
+        format!(
+            "{begin}: a loss of 1 % standing since then would have been found with {percent}, one of 0.1 % with {permille}"
+        )
+    };
+    strata.map(sentence).collect()
+}
+
+/// Returns a probability that is not called certainty unless it is; rounded down.
+fn found_with(probability: f64) -> String {
+    if probability >= 1.0 {
+        return "certainty".to_owned();
+    }
+    let shown = (probability * 10_000.0).floor() / 100.0;
+    if shown >= 99.99 {
+        return "more than 99.99 % probability".to_owned();
+    }
+    format!("{shown} % probability")
+}
+
+pub(super) const fn class_name(stratum: Stratum) -> &'static str {
     match stratum {
         Stratum::Data => "data",
         Stratum::Vital => "vital",
@@ -305,5 +344,30 @@ mod tests {
         stratum.slices = 460;
         stratum.failed = 2;
         assert_eq!(sentence(&stratum), "data: 2 of 460 blocks failed, 460 live");
+    }
+
+    #[test]
+    fn a_row_of_audits_says_what_it_would_have_found_and_never_more() {
+        let stratum = |stratum, slices| ProvenStratum {
+            stratum,
+            slices,
+            whole: None,
+        };
+        let noon = maimo_core::clock::Timestamp(1_793_534_400_000);
+        let mut proven = Proven {
+            channel: "disk".to_owned(),
+            since: noon,
+            last: noon,
+            audits: 9,
+            strata: [stratum(Stratum::Data, 4140), stratum(Stratum::Vital, 0)],
+        };
+        let told = proven_sentences(&proven);
+        assert_eq!(told.len(), 1);
+        let end = "4,140 data slices in 9 audits, all intact: a loss of 1 % standing since then would have been found with more than 99.99 % probability, one of 0.1 % with 98.41 % probability";
+        assert!(told[0].ends_with(end), "{told:?}");
+        proven.strata[0].whole = Some(noon);
+        assert!(proven_sentences(&proven)[0].ends_with("all of it was there"));
+        proven.audits = 1;
+        assert!(proven_sentences(&proven).is_empty());
     }
 }
