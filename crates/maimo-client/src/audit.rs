@@ -402,8 +402,8 @@ fn unanswered(channel: &Audited<'_>, error: &ServiceError) -> (AuditResult, Stri
     (result_of(error), error.to_string())
 }
 
-/// What an error says of a channel: only what a provider said of its own bytes speaks against them.
-fn result_of(error: &ServiceError) -> AuditResult {
+/// Returns what an error says of a channel: only what a provider said of its own bytes speaks against them.
+pub fn result_of(error: &ServiceError) -> AuditResult {
     match error {
         ServiceError::Busy(_) => AuditResult::Slow,
         ServiceError::Unavailable { .. } => AuditResult::Offline,

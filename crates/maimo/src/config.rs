@@ -17,7 +17,7 @@ use toml::{Table, Value};
 
 pub(crate) use self::{
     setting::{Origin, Settable, Setting},
-    values::{Bytes, Circuits, Limit, LogFormat, Way, Ways},
+    values::{Bytes, Circuits, Limit, LogFormat, Span, Way, Ways},
 };
 use crate::{
     cli::{Global, variable_of},
@@ -107,6 +107,28 @@ keys! {
     log: String = String::new();
     /// How it is logged: `text` or `json`.
     log_format: LogFormat = LogFormat::Text;
+    /// Folders that `start` keeps stored, `~/` being the user's own; one that is not there is waited for, never made.
+    watch: Vec<String> = vec!["~/Maimo Data".to_owned()];
+    /// How long nothing must change in them before what changed is stored, as in "5s".
+    watch_quiet: Span = Span::seconds(5);
+    /// How long that waits at most while files keep changing.
+    watch_longest: Span = Span::seconds(60);
+    /// How often `start` looks through all of them, for what the system did not tell, as in "1h"; "0s" for never.
+    rescan_every: Span = Span::seconds(3600);
+    /// How often `start` audits each channel; "0s" for never.
+    audit_every: Span = Span::seconds(6 * 3600);
+    /// How many blocks of each stratum such an audit draws: they add up.
+    audit_slices: u32 = 115;
+    /// How often `start` has each provider prove that it holds all of journal and dictionaries; "0s" for never.
+    vital_every: Span = Span::seconds(7 * 24 * 3600);
+    /// How often `start` lets go of what no policy keeps; "0s" for never.
+    prune_every: Span = Span::seconds(24 * 3600);
+    /// How long a provider may be away before `start` tells.
+    patience: Span = Span::seconds(15 * 60);
+    /// The program that `start` runs once when something goes wrong and once when it is over, a path; empty for none.
+    hook: String = String::new();
+    /// How long it may run.
+    hook_limit: Span = Span::seconds(60);
     /// For tests only: a file of Tor directory authorities and relays that stand in for the public network.
     tor_network_file: String = String::new();
 }

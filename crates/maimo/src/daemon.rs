@@ -21,6 +21,7 @@ mod stop;
 mod tally;
 #[cfg(test)]
 mod tests;
+pub(crate) mod upkeep;
 
 use std::{sync::Arc, time::Duration};
 
@@ -35,7 +36,7 @@ use maimo_provider::provider::Provider;
 use tokio::{sync::mpsc, task::JoinSet, time};
 
 use self::entrance::Node;
-pub(crate) use self::{entrance::Entrance, owner::Owner, stop::Stop, tally::Tally};
+pub(crate) use self::{entrance::Entrance, owner::Owner, stop::Stop, tally::Tally, upkeep::Upkeep};
 use crate::{error::CommandError, network::Network};
 
 /// How often is looked for what may be freed. Grace is counted in days.
@@ -87,6 +88,8 @@ impl Daemon {
                 &error,
             )
         })?;
+        // As long as anything runs on it: the last entrance to end would end its threads, too, and with them what still closes.
+        let _network = Arc::clone(&self.network);
         runtime.block_on(self.serve(stop, ready))
     }
 

@@ -16,7 +16,7 @@ use crate::{
     config::{Config, Way},
     context::Context,
     control::{self, CountConnections},
-    daemon::{self, Daemon, Entrance, Owner, Standing, Stop, Tally},
+    daemon::{self, Daemon, Entrance, Owner, Standing, Stop, Tally, Upkeep, upkeep::Settings},
     error::{CommandError, Exit},
     network::announced_by_tcp,
     ui::{Page, Report, Told, shown_path},
@@ -54,6 +54,11 @@ pub(crate) fn run(_args: &Args, ctx: &Context) -> Outcome {
         .as_ref()
         .map(|it| serve(it, &tally, ctx))
         .transpose()?;
+    let upkeep = owner.clone().map(|owner| {
+        let settings = Settings::of(&ctx.config, &ctx.places);
+        Upkeep::start(settings, owner, stop.clone())
+    });
+    let upkeep = upkeep.transpose()?;
     let daemon = Daemon {
         provider,
         owner,
@@ -65,12 +70,14 @@ pub(crate) fn run(_args: &Args, ctx: &Context) -> Outcome {
     };
     let ui = ctx.ui.clone();
     ctx.ui.link().listen(move |tor| ui.say(&tor.to_string()));
-    daemon.run(stop, |standing| {
+    let ran = daemon.run(stop, |standing| {
         ctx.ui.report(&Ready {
             standing: standing.to_vec(),
             keeps,
         })
-    })?;
+    });
+    drop(upkeep);
+    ran?;
     ctx.ui.say("Stopped.");
     Ok(Box::new(Told))
 }

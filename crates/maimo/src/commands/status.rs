@@ -24,6 +24,7 @@ use super::{
 use crate::{
     context::Context,
     control::{Answer, ClientRow, FaceRow, Network, Request, astray},
+    daemon::upkeep::state::State,
     error::{CommandError, Exit},
     quantity::{Count, Moment, Size},
     ui::{Page, Report, shown_path},
@@ -51,6 +52,7 @@ pub(crate) fn run(_args: &Args, ctx: &Context) -> Outcome {
         client,
         audits,
         provider,
+        upkeep: State::read(&ctx.places.home),
     }))
 }
 
@@ -75,6 +77,7 @@ struct Status {
     client: Option<StatusReport>,
     audits: Vec<PastAudit>,
     provider: Option<Standing>,
+    upkeep: Option<State>,
 }
 
 /// How this node stands as a provider.
@@ -109,6 +112,8 @@ struct StatusView<'a> {
     volumes: Vec<VolumeView<'a>>,
     clients: Vec<ClientView<'a>>,
     connections: Option<u64>,
+    /// How the upkeep stands, or stood when it last ran: as in the state file.
+    upkeep: Option<&'a State>,
     attention: Vec<String>,
 }
 
@@ -243,6 +248,11 @@ impl Status {
                 ));
             }
         }
+        for trouble in self.upkeep.iter().flat_map(|upkeep| &upkeep.troubles) {
+            let since = trouble.since.local();
+            let (message, hint) = (&trouble.message, &trouble.hint);
+            attention.push(format!("since {since}: {message} ({hint})"));
+        }
         for volume in self.provider.iter().flat_map(|provider| &provider.volumes) {
             let path = shown_path(&volume.path);
             match volume.state {
@@ -347,6 +357,13 @@ impl Report for Status {
                 }
             }
         }
+        if let Some(upkeep) = self.upkeep.as_ref().filter(|it| !it.folders.is_empty()) {
+            writeln!(page, "\nwatched folders")?;
+            for folder in &upkeep.folders {
+                let path = shown_path(&folder.path);
+                writeln!(page, "  {path}  {}", folder.state.text(upkeep.running))?;
+            }
+        }
         if let Some(provider) = &self.provider {
             provider.text(page)?;
         }
@@ -385,6 +402,7 @@ impl Report for Status {
             volumes: volumes.map(VolumeView::of).collect(),
             clients: clients.map(ClientView::of).collect(),
             connections: provider.and_then(|provider| provider.connections),
+            upkeep: self.upkeep.as_ref(),
             attention: self.attention(),
         };
         page.json("status", &view)

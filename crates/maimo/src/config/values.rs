@@ -1,13 +1,13 @@
 //! Types of values that the configuration has besides plain ones: how a node reaches others, rates, forms of logs.
 
-use std::{fmt, net::SocketAddr};
+use std::{fmt, net::SocketAddr, time::Duration};
 
 use clap::ValueEnum;
 use maimo_core::address::{Address, Network};
 use toml::Value;
 
 use super::setting::Settable;
-use crate::quantity::parse_size;
+use crate::quantity::{parse_size, parse_span_ms};
 
 /// A way to other nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -174,6 +174,66 @@ impl Settable for Bytes {
 
     fn to_toml(&self) -> Option<Value> {
         Some(Value::Integer(i64::try_from(self.0).unwrap_or(i64::MAX)))
+    }
+}
+
+/// A span of time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Span(Duration);
+
+impl Span {
+    /// The longest: beyond it nobody waits, and clocks overflow.
+    const MAX: Duration = Duration::from_hours(100 * 366 * 24);
+
+    /// Returns a span of whole seconds.
+    pub(crate) const fn seconds(seconds: u64) -> Self {
+        Self(Duration::from_secs(seconds))
+    }
+
+    /// Returns it.
+    pub(crate) const fn duration(self) -> Duration {
+        self.0
+    }
+
+    /// Returns whether it is none.
+    pub(crate) const fn is_zero(self) -> bool {
+        self.0.is_zero()
+    }
+}
+
+impl Settable for Span {
+    fn from_toml(value: &Value) -> Result<Self, String> {
+        let text = value
+            .as_str()
+            .ok_or_else(|| "not a duration as a text, as in \"6h\"".to_owned())?;
+        Self::from_text(text)
+    }
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        let span = Duration::from_millis(parse_span_ms(text)?);
+        if span > Self::MAX {
+            return Err("longer than a hundred years".to_owned());
+        }
+        Ok(Self(span))
+    }
+
+    fn to_toml(&self) -> Option<Value> {
+        let millis = self.0.as_millis();
+        let units = [
+            (86_400_000, "d"),
+            (3_600_000, "h"),
+            (60_000, "m"),
+            (1000, "s"),
+        ];
+        let unit = units
+            .into_iter()
+            .find(|(unit, _)| millis.is_multiple_of(*unit));
+        let text = match unit {
+            _ if millis == 0 => "0s".to_owned(),
+            Some((unit, name)) => format!("{}{name}", millis / unit),
+            None => format!("{millis}ms"),
+        };
+        Some(Value::String(text))
     }
 }
 
@@ -355,6 +415,20 @@ mod tests {
             assert!(Bytes::from_toml(&wrong).is_err(), "{wrong}");
         }
         assert!(Bytes::from_text("0MiB").is_err());
+    }
+
+    #[test]
+    fn spans_are_shown_as_they_are_read() {
+        for text in ["0s", "90s", "6h", "1d", "15m", "250ms"] {
+            let span = Span::from_text(text).unwrap();
+            let shown = span.to_toml().unwrap();
+            assert_eq!(Span::from_toml(&shown), Ok(span), "{text}");
+        }
+        assert_eq!(Span::from_text("1d").unwrap(), Span::seconds(86_400));
+        for wrong in ["", "6", "-1h", "1000y", "soon"] {
+            assert!(Span::from_text(wrong).is_err(), "{wrong}");
+        }
+        assert!(Span::from_toml(&Value::Integer(6)).is_err());
     }
 
     #[test]

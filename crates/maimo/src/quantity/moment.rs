@@ -7,7 +7,7 @@ use jiff::{
 };
 use maimo_core::clock;
 use maimo_vault::journal::metadata::FileTime;
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 /// A moment to be shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +65,20 @@ impl From<FileTime> for Moment {
 impl Serialize for Moment {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&self.rfc3339())
+    }
+}
+
+impl<'de> Deserialize<'de> for Moment {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map(Self).map_err(D::Error::custom)
+    }
+}
+
+/// Moments before 1970 are none of this program's.
+impl From<Moment> for clock::Timestamp {
+    fn from(moment: Moment) -> Self {
+        Self(u64::try_from(moment.0.as_millisecond()).unwrap_or(0))
     }
 }
 
