@@ -56,7 +56,7 @@ impl Default for Sample {
 }
 
 /// The loss that a report speaks of unless another was asked for.
-const LOSS: f64 = 0.01;
+pub(crate) const LOSS: f64 = 0.01;
 
 /// The most slices of a stratum that one audit asks for: beyond, reading everything back is the better way.
 pub const SLICES_TOTAL_MAX: u64 = 1 << 20;
@@ -322,7 +322,7 @@ pub fn sample(
 }
 
 /// Draws `slices` positions of each stratum, cut into challenges of what one may hold; always at least one, as the commit is proven with it.
-fn drawn(
+pub(crate) fn drawn(
     rng: &mut impl CryptoRng,
     root: RootHash,
     head: &AuditedHead,
@@ -459,7 +459,7 @@ fn prove_commit(channel: &Audited<'_>, outcome: &mut ChannelAudit) {
 }
 
 /// Adds what an answer shows to the outcome; damage outweighs what is missing, and both outweigh what was known before.
-fn note(outcome: &mut ChannelAudit, report: &AuditReport, is_of_newest_root: bool) {
+pub(crate) fn note(outcome: &mut ChannelAudit, report: &AuditReport, is_of_newest_root: bool) {
     use maimo_core::audit::Failure;
 
     let failed = || Stratum::ALL.map(|stratum| &report.stratum(stratum).failed);
@@ -500,22 +500,22 @@ fn note(outcome: &mut ChannelAudit, report: &AuditReport, is_of_newest_root: boo
 
 /// What was asked and failed in a stratum, over several challenges.
 #[derive(Debug, Clone, Copy, Default)]
-struct Tally {
-    is_answered: bool,
+pub(crate) struct Tally {
+    pub(crate) is_answered: bool,
     asked: u64,
     live: u64,
     failed: u64,
 }
 
 impl Tally {
-    fn add(&mut self, report: &maimo_core::audit::StratumReport) {
+    pub(crate) fn add(&mut self, report: &maimo_core::audit::StratumReport) {
         self.is_answered = true;
         self.asked += report.asked;
         self.live = report.live_blocks;
         self.failed += report.failed.len() as u64;
     }
 
-    fn report(self, stratum: Stratum, loss: f64) -> StratumAudit {
+    pub(crate) fn report(self, stratum: Stratum, loss: f64) -> StratumAudit {
         StratumAudit {
             stratum,
             slices: self.asked,

@@ -40,6 +40,7 @@ pub mod store;
 #[expect(dead_code, reason = "mirrors and repairs, which land next, call it")]
 mod supply;
 mod sync;
+pub mod ticket;
 pub mod undelete;
 pub mod upkeep;
 pub mod verify;

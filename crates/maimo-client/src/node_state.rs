@@ -109,7 +109,7 @@ const FROM_1: &str = include_str!("node_state/from_1.sql");
 /// How many names are taken ahead, at least and at most.
 const AHEAD: (u64, u64) = (64, 65_536);
 
-fn failed(source: rusqlite::Error) -> ClientError {
+pub(crate) fn failed(source: rusqlite::Error) -> ClientError {
     ClientError::Database {
         file: crate::error::STATE_FILE,
         source,
@@ -613,7 +613,11 @@ fn open_with(path: &Path, synchronous: &str) -> Result<Connection, ClientError> 
     open().map_err(failed)
 }
 
-fn put(tx: &Connection, name: &str, value: impl rusqlite::ToSql) -> rusqlite::Result<()> {
+pub(crate) fn put(
+    tx: &Connection,
+    name: &str,
+    value: impl rusqlite::ToSql,
+) -> rusqlite::Result<()> {
     tx.prepare_cached("INSERT OR REPLACE INTO value VALUES (?1, ?2)")?
         .execute(params![name, value])
         .map(drop)

@@ -13,12 +13,14 @@ use std::{collections::BTreeMap, fs, path::PathBuf};
 use maimo_core::{
     address::AddressList,
     ancestry::AncestryLog,
-    audit::{self, AuditSource, AuditedHead, Challenge},
+    audit::{
+        self, Answered, AuditReceipt, AuditSource, AuditStatement, AuditedHead, Challenge, Stated,
+    },
     clock::Timestamp,
     codec::Extensions,
     custody::Grace,
     digest::DigestRequest,
-    head::Head,
+    head::{Head, SignedHead},
     head_move::HeadMove,
     id::RootHash,
     inventory::{Change, Entry, Inventory},
@@ -260,7 +262,9 @@ fn main() {
         Some(&commit),
         &mut provider,
     );
-    write("answer.bin", &answer.unwrap());
+    let answer = answer.unwrap();
+    write("answer.bin", &answer);
+    write_audit(&write, &head, challenge, answer);
     let first_group = LiveMap::from_runs(3, [0..1, 2..3]).unwrap();
     let request =
         DigestRequest::new(store::DIGEST_KEY, vec![(data_pack.reference, first_group)]).unwrap();
@@ -295,7 +299,39 @@ fn write_maps(write: &impl Fn(&str, &[u8])) {
     }
 }
 
-fn write_lines(write: &impl Fn(&str, &[u8]), root: RootHash) {
+fn write_audit(
+    write: &impl Fn(&str, &[u8]),
+    head: &SignedHead,
+    challenge: Challenge,
+    answer: Vec<u8>,
+) {
+    let stated = Stated {
+        ticket: store::TICKET_ID,
+        channel: store::channel(),
+        root: head.root(),
+        challenge: RootHash::of(&challenge.encode()),
+        answer: ObjectRef::of(&answer),
+        time: Timestamp(store::TIME.0 + 9),
+        instance: LedgerInstance(store::LEDGER),
+    };
+    let statement = AuditStatement::sign(stated, &store::auth_secret()).encode();
+    write("audit_statement.bin", &statement);
+    let receipt = AuditReceipt {
+        ticket: ticket(head.root()),
+        head: head.encode(),
+        proof: None,
+        time: Timestamp(store::TIME.0 + 10),
+        answers: vec![Answered {
+            challenge,
+            statement,
+            answer,
+        }],
+        extensions: Extensions::default(),
+    };
+    write("audit_receipt.bin", &receipt.encode());
+}
+
+fn ticket(root: RootHash) -> Ticket {
     let terms = TicketTerms {
         id: store::TICKET_ID,
         provider: store::auth(),
@@ -308,7 +344,11 @@ fn write_lines(write: &impl Fn(&str, &[u8]), root: RootHash) {
             slices: 4600,
         },
     };
-    let ticket = Ticket::sign(terms, &store::channel_keys().client).unwrap();
+    Ticket::sign(terms, &store::channel_keys().client).unwrap()
+}
+
+fn write_lines(write: &impl Fn(&str, &[u8]), root: RootHash) {
+    let ticket = ticket(root);
     write("ticket.bin", &ticket.encode());
     write("ticket.txt", ticket.to_line().as_bytes());
     let offer = Offer {

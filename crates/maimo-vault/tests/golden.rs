@@ -14,7 +14,7 @@ use data_encoding::HEXLOWER;
 use maimo_core::{
     address::AddressList,
     ancestry::AncestryProof,
-    audit::{self, AuditedHead, Challenge},
+    audit::{self, AuditReceipt, AuditStatement, AuditedHead, Challenge},
     clock::Timestamp,
     codec::Reader,
     digest::DigestRequest,
@@ -55,10 +55,12 @@ use serde_json::{Value, json};
 mod store;
 
 /// Every golden file; `outboard.bin` has no parser of its own, and the lines are texts.
-const FILES: [&str; 27] = [
+const FILES: [&str; 29] = [
     "address_list.bin",
     "ancestry_proof.bin",
     "answer.bin",
+    "audit_receipt.bin",
+    "audit_statement.bin",
     "batch.bin",
     "challenge.bin",
     "commit.bin",
@@ -86,7 +88,8 @@ const FILES: [&str; 27] = [
 ];
 const SLICES: [&str; 2] = ["slice_blocks.bin", "slice_groups.bin"];
 /// Files whose bytes nothing vouches for but whoever sends them: a byte of them changed may be another good value.
-const BARE: [&str; 8] = [
+const BARE: [&str; 9] = [
+    "audit_receipt.bin",
     "batch.bin",
     "challenge.bin",
     "digest_request.bin",
@@ -235,6 +238,30 @@ fn audited(head: &[u8], signature: &[u8; Signature::LENGTH]) -> Option<AuditedHe
     Some(AuditedHead::from(head.head()))
 }
 
+/// Reads an audit's receipt and finds what it shows.
+fn audit_receipt(bytes: &[u8]) -> Result<AuditReceipt, String> {
+    let receipt = AuditReceipt::parse(bytes).map_err(kind)?;
+    let ticket = &receipt.ticket;
+    let head = SignedHead::verify(&receipt.head, ticket.channel(), &[*ticket.client()]);
+    let head = head.map_err(kind)?;
+    if receipt.proof.is_some() || ticket.terms().root != head.root() {
+        return Err("OtherHead".to_owned());
+    }
+    for answered in &receipt.answers {
+        let statement = AuditStatement::verify(&answered.statement, &ticket.terms().provider);
+        let (challenge, answer) = (&answered.challenge, &answered.answer);
+        statement
+            .map_err(kind)?
+            .check(&ticket.terms().id, ticket.channel(), challenge, answer)
+            .map_err(kind)?;
+        let report = audit::check(challenge, answer, audited).map_err(kind)?;
+        if !report.is_intact() {
+            return Err("NotIntact".to_owned());
+        }
+    }
+    Ok(receipt)
+}
+
 /// Reads a file as its reader would and holds it against all that vouches for it; returns what it encodes to, or why it is refused.
 fn read(name: &str, bytes: &[u8], context: &Context) -> Result<Vec<u8>, String> {
     let again = match name {
@@ -291,6 +318,10 @@ fn read(name: &str, bytes: &[u8], context: &Context) -> Result<Vec<u8>, String> 
             }
             bytes.to_vec()
         }
+        "audit_statement.bin" => AuditStatement::verify(bytes, &store::auth())
+            .map_err(kind)?
+            .encode(),
+        "audit_receipt.bin" => audit_receipt(bytes)?.encode(),
         "digest_request.bin" => DigestRequest::parse(bytes).map_err(kind)?.encode(),
         "slice_blocks.bin" | "slice_groups.bin" => {
             let pack = ObjectRef::of(&golden("data_pack.bin"));

@@ -1,5 +1,6 @@
 //! The commands, one file each: what they take, what they do, what they report.
 
+mod audit_ticket;
 mod channel;
 mod client;
 mod completions;
@@ -23,6 +24,7 @@ mod start;
 mod status;
 mod store;
 mod target;
+mod ticket;
 mod undelete;
 mod verify;
 mod verify_phrase;
@@ -50,6 +52,9 @@ pub(crate) enum Command {
     #[command(visible_alias = "audit")]
     Verify(verify::Args),
     Root(root::Args),
+    Ticket(ticket::Args),
+    AuditTicket(audit_ticket::Args),
+    CheckReceipt(audit_ticket::CheckArgs),
     #[command(visible_alias = "ls")]
     List(list::Args),
     Find(list::FindArgs),
@@ -103,6 +108,9 @@ pub(crate) fn run(command: &Command, ctx: &Context) -> Outcome {
         Command::Root(args) => root::run(args, ctx),
         Command::Store(args) => store::run(args, ctx),
         Command::Verify(args) => verify::run(args, ctx),
+        Command::Ticket(args) => ticket::run(args, ctx),
+        Command::AuditTicket(args) => audit_ticket::run(args, ctx),
+        Command::CheckReceipt(args) => audit_ticket::check(args),
         Command::List(args) => list::run(args, ctx),
         Command::Find(args) => list::find(args, ctx),
         Command::Runs(args) => runs::run(args, ctx),

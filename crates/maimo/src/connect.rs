@@ -9,6 +9,7 @@ use std::{
 use maimo_core::{
     identity::{AuthPublicKey, ClientSecretKey},
     invitation::Invitation,
+    ticket::Ticket,
 };
 use maimo_net::{
     connect::{Connector, Load, Welcome},
@@ -100,6 +101,14 @@ impl Connector for Folders {
         load: Load,
     ) -> Reply<'a, Arc<dyn Session>> {
         Box::pin(async move { self.now().connect(addresses, auth, client, load).await })
+    }
+
+    fn audit<'a>(
+        &'a self,
+        addresses: &'a [String],
+        ticket: &'a Ticket,
+    ) -> Reply<'a, Arc<dyn Session>> {
+        Box::pin(async move { self.now().audit(addresses, ticket).await })
     }
 
     fn redeem<'a>(

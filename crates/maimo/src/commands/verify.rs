@@ -83,8 +83,9 @@ struct AuditView<'a> {
     detail: Option<&'a str>,
 }
 
+/// A stratum as a program reads it.
 #[derive(Serialize)]
-struct StratumView {
+pub(super) struct StratumView {
     class: &'static str,
     slices: u64,
     blocks_live: u64,
@@ -96,6 +97,21 @@ struct StratumView {
 struct Detects {
     loss: f64,
     probability: f64,
+}
+
+impl StratumView {
+    pub(super) fn of(stratum: &StratumAudit) -> Self {
+        Self {
+            class: class_name(stratum.stratum),
+            slices: stratum.slices,
+            blocks_live: stratum.blocks_live,
+            failed: stratum.failed,
+            detects: Detects {
+                loss: stratum.loss,
+                probability: stratum.probability,
+            },
+        }
+    }
 }
 
 impl Report for Audits {
@@ -117,16 +133,7 @@ impl Report for Audits {
 
     fn json(&self, page: &mut Page<'_>) -> io::Result<()> {
         for audit in &self.0 {
-            let strata = audit.strata.iter().map(|stratum| StratumView {
-                class: class_name(stratum.stratum),
-                slices: stratum.slices,
-                blocks_live: stratum.blocks_live,
-                failed: stratum.failed,
-                detects: Detects {
-                    loss: stratum.loss,
-                    probability: stratum.probability,
-                },
-            });
+            let strata = audit.strata.iter().map(StratumView::of);
             let view = AuditView {
                 channel: &audit.channel,
                 root: audit.root.to_string(),
@@ -143,22 +150,11 @@ impl Report for Audits {
     /// The worst of all channels: what is wrong before what is away.
     fn verdict(&self) -> Result<(), CommandError> {
         let worst = self.0.iter().max_by_key(|audit| badness(audit.result));
-        let Some(audit) = worst.filter(|audit| audit.result != AuditResult::Intact) else {
+        let failed = worst.and_then(|audit| Some((audit, failed_by(audit)?)));
+        let Some((audit, error)) = failed else {
             return Ok(());
         };
-        let (exit, kind) = match audit.result {
-            AuditResult::Rollback => (Exit::Rollback, "provider_misbehaved"),
-            AuditResult::Damaged | AuditResult::Missing => {
-                (Exit::AuditFailed, "provider_misbehaved")
-            }
-            AuditResult::Refused | AuditResult::Slow => (Exit::Provider, "provider_refused"),
-            _ => (Exit::Provider, "network"),
-        };
-        let mut message = format!("channel {}: {}", audit.channel, result_name(audit.result));
-        if let Some(detail) = &audit.detail {
-            message = format!("{message}: {detail}");
-        }
-        Err(CommandError::new(exit, kind, message).hint(match audit.result {
+        Err(error.hint(match audit.result {
             AuditResult::Damaged | AuditResult::Missing => {
                 "`maimo verify --read-all` tells how much; what is still here can be stored again"
             }
@@ -168,6 +164,22 @@ impl Report for Audits {
             _ => "is the provider's disk mounted, is it reachable? then try again",
         }))
     }
+}
+
+/// Returns the error that an audit's result is; none where all is intact.
+pub(super) fn failed_by(audit: &ChannelAudit) -> Option<CommandError> {
+    let (exit, kind) = match audit.result {
+        AuditResult::Intact => return None,
+        AuditResult::Rollback => (Exit::Rollback, "provider_misbehaved"),
+        AuditResult::Damaged | AuditResult::Missing => (Exit::AuditFailed, "provider_misbehaved"),
+        AuditResult::Refused | AuditResult::Slow => (Exit::Provider, "provider_refused"),
+        AuditResult::Offline => (Exit::Provider, "network"),
+    };
+    let mut message = format!("channel {}: {}", audit.channel, result_name(audit.result));
+    if let Some(detail) = &audit.detail {
+        message = format!("{message}: {detail}");
+    }
+    Some(CommandError::new(exit, kind, message))
 }
 
 const fn badness(result: AuditResult) -> u8 {

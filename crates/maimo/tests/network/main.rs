@@ -17,3 +17,4 @@ mod peers;
 mod progress;
 mod refusals;
 mod stop;
+mod tickets;

@@ -18,4 +18,5 @@ mod away;
 mod damage;
 mod home;
 mod sources;
+mod tickets;
 mod together;
