@@ -34,6 +34,8 @@ pub(crate) struct Scene {
     told: Vec<String>,
     /// How long an undisturbed command takes: kills are drawn over twice that.
     usual: Duration,
+    /// Whether the network between them fails by itself now and then, so that a command may end with "offline" though nobody was killed.
+    is_rough: bool,
     /// What this history went through.
     tally: Tally,
 }
@@ -133,10 +135,16 @@ impl Scene {
                 "transport = \"tcp\"\nsingle-copy = true\n",
             );
         };
-        Self::new(node, address, Box::new(join))
+        Self::new(node, address, Box::new(join), false)
     }
 
-    fn new(node: Node, address: String, join: Box<dyn Fn(&Machine)>) -> Self {
+    /// Two machines that `join` has speak with a provider, which runs and is at `address`.
+    pub(crate) fn new(
+        node: Node,
+        address: String,
+        join: Box<dyn Fn(&Machine)>,
+        is_rough: bool,
+    ) -> Self {
         Self {
             node,
             devices: Vec::new(),
@@ -146,6 +154,7 @@ impl Scene {
             address,
             told: Vec::new(),
             usual: Duration::from_millis(200),
+            is_rough,
             tally: Tally::default(),
         }
     }
@@ -199,9 +208,9 @@ impl Scene {
             .clone_into(&mut self.phrase);
         machine.write("phrase", &self.phrase);
         machine.done(&["verify-phrase", "--phrase-file", "phrase"]);
-        machine.done(&["channel", "open", line, "--name", "far"]);
+        self.surely(&machine, &["channel", "open", line, "--name", "far"]);
         // All that no policy has to keep goes as soon as it may: the hardest case.
-        machine.done(&["keep", "--last", "1"]);
+        self.surely(&machine, &["keep", "--last", "1"]);
         self.devices.push(Device::new(machine, "a"));
         self.join_store("b");
         self.told.push(format!("grace {grace}"));
@@ -214,8 +223,22 @@ impl Scene {
         machine.write("phrase", &self.phrase);
         machine.done(&["init", "--phrase-file", "phrase", "--source", source]);
         machine.done(&["verify-phrase", "--phrase-file", "phrase"]);
-        machine.done(&["recover", &self.address]);
+        self.surely(&machine, &["recover", &self.address]);
         self.devices.push(Device::new(machine, source));
+    }
+
+    /// Runs a command that must succeed, again where the network failed it.
+    fn surely(&self, machine: &Machine, args: &[&str]) -> Ended {
+        let mut tries = if self.is_rough { 5 } else { 1 };
+        loop {
+            tries -= 1;
+            let ended = machine.run(args);
+            match ended.code {
+                Some(0) => return ended,
+                Some(21) if tries > 0 => {}
+                _ => panic!("{args:?}: {ended:#?}"),
+            }
+        }
     }
 
     fn copy_home(&mut self, of: usize, from: &str, to: &str) {
@@ -248,12 +271,13 @@ impl Scene {
     /// Has a machine store, then keeps that run whatever the policy.
     fn pin(&mut self, chosen: usize) {
         let files = self.devices[chosen].files();
-        self.undisturbed(chosen, Deed::Store);
-        let device = &mut self.devices[chosen];
-        let runs = device.machine.json(&["runs"]);
+        self.store_surely(chosen);
+        let machine = &self.devices[chosen].machine;
+        let runs = machine.json(&["runs"]);
         let last = runs.last().unwrap()["run"].as_str().unwrap().to_owned();
         let now = jiff::Timestamp::now().to_string();
-        device.machine.done(&["pin", &last]);
+        self.surely(machine, &["pin", &last]);
+        let device = &mut self.devices[chosen];
         self.told
             .push(format!("{}: pin {last} at {now}", device.source));
         device.pinned.push((now, files));
@@ -312,12 +336,16 @@ impl Scene {
         }
     }
 
-    fn undisturbed(&mut self, who: usize, deed: Deed) {
-        self.run(&[(who, deed)], Victim::Nobody, 0);
+    fn store_surely(&mut self, who: usize) {
+        let mut tries = if self.is_rough { 5 } else { 1 };
+        while !self.run(&[(who, Deed::Store)], Victim::Nobody, 0) {
+            tries -= 1;
+            assert!(tries > 0, "never acknowledged");
+        }
     }
 
-    /// Runs commands at the same time and writes down what must be had now.
-    fn run(&mut self, deeds: &[(usize, Deed)], victim: Victim, draw: u64) {
+    /// Runs commands at the same time and writes down what must be had now. Returns whether all were acknowledged.
+    fn run(&mut self, deeds: &[(usize, Deed)], victim: Victim, draw: u64) -> bool {
         let begun = Instant::now();
         let before: Vec<Tree> = deeds
             .iter()
@@ -349,6 +377,7 @@ impl Scene {
             }
         }
         let ended: Vec<Ended> = running.into_iter().map(finished).collect();
+        let mut all = true;
         for (place, ((who, deed), ended)) in deeds.iter().zip(&ended).enumerate() {
             let was_killed = victim == Victim::First && place == 0;
             let is_done = self.is_done(deed, ended, was_killed, victim == Victim::Provider);
@@ -359,12 +388,14 @@ impl Scene {
                 .push(format!("{}: {:?}", device.source, ended.code));
             if !is_done && matches!(deed, Deed::StoreAndDelete) {
                 // Puts back what was set aside, before a user takes its name.
-                self.undisturbed(*who, Deed::Store);
+                self.store_surely(*who);
             }
+            all &= is_done;
         }
         if victim == Victim::Nobody && deeds.len() == 1 {
             self.usual = (self.usual * 3 + begun.elapsed()) / 4;
         }
+        all
     }
 
     /// Returns whether a command was acknowledged; panics where it ended as it must not.
@@ -377,7 +408,7 @@ impl Scene {
             Some(3) if matches!(deed, Deed::StoreAndDelete) => true,
             None if was_killed => false,
             Some(1) if is_pointless(deed, &ended.err) => false,
-            Some(21) if was_alone => {
+            Some(21) if was_alone || self.is_rough => {
                 self.tally.refused += 1;
                 false
             }
@@ -390,13 +421,12 @@ impl Scene {
         self.node.kill();
         self.node.start();
         for who in 0..self.devices.len() {
-            self.undisturbed(who, Deed::Store);
+            self.store_surely(who);
         }
         self.join_store("third");
         for who in 0..self.devices.len() {
-            self.undisturbed(who, Deed::Prune);
-            let verified = self.devices[who].machine.json(&["verify", "--read-all"]);
-            assert_eq!(verified.last().unwrap()["result"], "intact", "{verified:?}");
+            self.run(&[(who, Deed::Prune)], Victim::Nobody, 0);
+            self.surely(&self.devices[who].machine, &["verify", "--read-all"]);
             self.check(who);
         }
     }
@@ -405,10 +435,10 @@ impl Scene {
     fn check(&mut self, viewer: usize) {
         let machine = &self.devices[viewer].machine;
         // What the others did since is not known here before it is asked for.
-        machine.done(&["verify", "--slices", "1"]);
+        self.surely(machine, &["verify", "--slices", "1"]);
         let listed = machine.json(&["list", "--source", "all", "--all"]);
         for of in self.devices.iter().chain(&self.lost) {
-            let found = retrieved(machine, of, None);
+            let found = self.retrieved(machine, of, None);
             let wrong = of.book.wrong(&found);
             assert!(
                 wrong.is_empty(),
@@ -429,7 +459,7 @@ impl Scene {
                 of.source
             );
             for (at, files) in &of.pinned {
-                let found = retrieved(machine, of, Some(at));
+                let found = self.retrieved(machine, of, Some(at));
                 for (path, content) in files {
                     assert_eq!(
                         found.get(path),
@@ -442,6 +472,33 @@ impl Scene {
         }
         self.told
             .push(format!("{} checked", self.devices[viewer].source));
+    }
+
+    /// Retrieves the files of a machine to another, and returns what came.
+    fn retrieved(&self, machine: &Machine, of: &Device, at: Option<&str>) -> Tree {
+        let folder = of.folder();
+        let to = machine.text("back");
+        let mut args = vec![
+            "retrieve",
+            &folder,
+            "--source",
+            &of.source,
+            "--to",
+            &to,
+            "--overwrite",
+        ];
+        args.extend(at.iter().flat_map(|at| ["--at", at]));
+        if of.book.certain().is_empty() && at.is_none() {
+            // Nothing may be there, which is an error.
+            let ended = machine.run(&args);
+            assert!(matches!(ended.code, Some(0 | 1)), "{args:?}: {ended:#?}");
+        } else {
+            self.surely(machine, &args);
+        }
+        let back = machine.path("back");
+        let found = tree_of(&back.join(of.machine.path(FILES).strip_prefix("/").unwrap()));
+        let _ = std::fs::remove_dir_all(back);
+        found
     }
 }
 
@@ -496,21 +553,4 @@ fn note(book: &mut Book, deed: &Deed, is_done: bool, before: &Tree, after: &Tree
         Deed::Remove(path) => book.may_be_removed(path),
         Deed::BringBack(_) | Deed::Prune | Deed::Undelete | Deed::Verify => {}
     }
-}
-
-/// Retrieves the files of a machine to another, and returns what came.
-fn retrieved(machine: &Machine, of: &Device, at: Option<&str>) -> Tree {
-    let folder = of.folder();
-    let to = machine.text("back");
-    let mut args = vec!["retrieve", &folder, "--source", &of.source, "--to", &to];
-    args.extend(at.iter().flat_map(|at| ["--at", at]));
-    let ended = machine.run(&args);
-    assert!(
-        ended.code == Some(0) || (ended.code == Some(1) && of.book.certain().is_empty()),
-        "{args:?}: {ended:#?}"
-    );
-    let back = machine.path("back");
-    let found = tree_of(&back.join(of.machine.path(FILES).strip_prefix("/").unwrap()));
-    let _ = std::fs::remove_dir_all(back);
-    found
 }
