@@ -1,6 +1,6 @@
 //! The keys of one store: all that the phrase derives, kept only as long as the store is open.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::OnceLock};
 
 use maimo_core::{id::ChannelId, identity::AuthPublicKey};
 use maimo_vault::{
@@ -17,16 +17,27 @@ pub const EPOCH: KeyEpoch = KeyEpoch(0);
 pub struct StoreKeys {
     /// The store's id.
     pub store: StoreId,
-    /// Names content chunks.
+    /// Names content chunks of the store's own domain.
     pub content: ChunkIdKey,
     /// Names journal chunks.
     pub journal: ChunkIdKey,
     /// Names dictionaries.
     pub dictionary: ChunkIdKey,
-    /// Cuts files.
+    /// Cuts files of the store's own domain.
     pub gear: GearKey,
     /// Names commits.
     pub commits: CommitNameKey,
+    secret: MasterSecret,
+    /// Keys of other domains, derived when they are first met.
+    others: OnceLock<Box<DomainKeys>>,
+}
+
+/// What a dedup domain that is not the store's own names and cuts its content with; then the next one.
+struct DomainKeys {
+    domain: Domain,
+    content: ChunkIdKey,
+    gear: GearKey,
+    next: OnceLock<Box<Self>>,
 }
 
 impl StoreKeys {
@@ -40,6 +51,54 @@ impl StoreKeys {
             dictionary: id_key(ChunkType::Dictionary),
             gear: secret.gear_key(EPOCH, Domain::default()),
             commits: secret.commit_name_key(EPOCH),
+            secret: MasterSecret::from_entropy(secret.as_entropy()),
+            others: OnceLock::new(),
+        }
+    }
+
+    /// Returns the key that names chunks of a type in a domain; only content is ever in another domain than the store's own.
+    pub fn id_key(&self, of: ChunkType, domain: Domain) -> Option<&ChunkIdKey> {
+        let is_own = domain == Domain::default();
+        match of {
+            ChunkType::Content => Some(self.content_key(domain)),
+            ChunkType::Journal => is_own.then_some(&self.journal),
+            ChunkType::Dictionary => is_own.then_some(&self.dictionary),
+        }
+    }
+
+    /// Returns the key that names content chunks of a domain.
+    pub fn content_key(&self, domain: Domain) -> &ChunkIdKey {
+        if domain == Domain::default() {
+            &self.content
+        } else {
+            &self.other(domain).content
+        }
+    }
+
+    /// Returns the key that files of a domain are cut by.
+    pub fn gear_key(&self, domain: Domain) -> &GearKey {
+        if domain == Domain::default() {
+            &self.gear
+        } else {
+            &self.other(domain).gear
+        }
+    }
+
+    fn other(&self, domain: Domain) -> &DomainKeys {
+        let mut at = &self.others;
+        loop {
+            let keys = at.get_or_init(|| {
+                Box::new(DomainKeys {
+                    domain,
+                    content: self.secret.chunk_id_key(EPOCH, ChunkType::Content, domain),
+                    gear: self.secret.gear_key(EPOCH, domain),
+                    next: OnceLock::new(),
+                })
+            });
+            if keys.domain == domain {
+                return keys;
+            }
+            at = &keys.next;
         }
     }
 }
@@ -61,14 +120,7 @@ pub struct Opening<'a> {
 
 impl ChunkContext for Opening<'_> {
     fn id_key(&self, chunk_type: ChunkType, domain: Domain) -> Option<&ChunkIdKey> {
-        if domain != Domain::default() {
-            return None;
-        }
-        Some(match chunk_type {
-            ChunkType::Content => &self.keys.content,
-            ChunkType::Journal => &self.keys.journal,
-            ChunkType::Dictionary => &self.keys.dictionary,
-        })
+        self.keys.id_key(chunk_type, domain)
     }
 
     fn dictionary(&self, id: &ChunkId) -> Option<&Dictionary> {

@@ -9,7 +9,6 @@
 use std::{collections::BTreeSet, num::NonZeroUsize, path::PathBuf, sync::Arc, thread};
 
 use maimo_vault::{
-    chunker::Gear,
     compress::Level,
     dictionary::Dictionary,
     journal::{content::Content, state::Presence},
@@ -32,6 +31,7 @@ use crate::{
 };
 
 mod budget;
+mod domains;
 mod fill;
 mod job;
 mod plan;
@@ -43,6 +43,8 @@ mod train;
 mod work;
 
 use budget::Budget;
+pub use domains::DomainFolder;
+use domains::Domains;
 use fill::Filler;
 use job::Job;
 use plan::Planner;
@@ -86,10 +88,9 @@ pub fn run(
     let paths = roots::in_order(&request.paths)?;
     let walk = request.walk()?;
     let threads = request.threads();
-    let gear = Gear::new(&keys.gear);
     let shop = Shop {
         keys,
-        gear: &gear,
+        domains: Domains::new(keys, &request.domains),
         level: request.level,
         known: sink.known(),
         seen: Seen::default(),
@@ -251,6 +252,8 @@ pub struct PipelineRequest {
     pub excludes: Vec<String>,
     /// Folders never entered, whatever `paths` says: the node's home, folders that are providers.
     pub leave_out: Vec<PathBuf>,
+    /// Folders that are dedup domains of their own.
+    pub domains: Vec<DomainFolder>,
     /// How hard to compress.
     pub level: Level,
     /// The dictionary for small chunks, if the store has one; else one is trained once there are chunks enough.
@@ -274,6 +277,7 @@ impl PipelineRequest {
             paths,
             excludes: Vec::new(),
             leave_out: Vec::new(),
+            domains: Vec::new(),
             level: Level::default(),
             dictionary: None,
             pack_size: PackSize::default(),

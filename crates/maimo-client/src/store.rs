@@ -38,7 +38,7 @@ use crate::{
     error::ClientError,
     local_stat::LocalStat,
     node_state::Noted,
-    pipeline::{KnownChunks, StoreSink, Trouble},
+    pipeline::{DomainFolder, KnownChunks, StoreSink, Trouble},
     possession::Token,
     progress::{Control, Event},
     session::OpenChannel,
@@ -59,6 +59,9 @@ pub struct StoreRequest {
     pub paths: Vec<PathBuf>,
     /// Globs of what to leave out.
     pub excludes: Vec<String>,
+    /// Folders that outsiders can write to, each a dedup domain of its own: what is stored of them from then on shares no chunk and no dictionary
+    /// with the rest.
+    pub domains: Vec<DomainFolder>,
     /// Whether to delete local copies once possession of all their bytes is proven.
     pub delete_local: bool,
     /// Whether one channel is enough for that.

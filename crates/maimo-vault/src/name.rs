@@ -92,6 +92,16 @@ impl ChunkType {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Domain(pub u32);
 
+impl Domain {
+    /// Returns the domain that a user calls `name`: the first four bytes of its BLAKE3 hash, little-endian, and never the store's own. All machines of a
+    /// store mean the same by a name.
+    pub fn named(name: &str) -> Self {
+        let hash = blake3::hash(name.as_bytes());
+        let [a, b, c, d, ..] = *hash.as_bytes();
+        Self(u32::from_le_bytes([a, b, c, d]).max(1))
+    }
+}
+
 /// The keyed hash of a chunk's plaintext under the id key of its type and dedup domain; says nothing to who lacks the key.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ChunkId(pub [u8; 32]);

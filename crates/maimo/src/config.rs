@@ -3,6 +3,7 @@
 //! A flag beats a variable, that the file, that the default. A value that does not parse is an error, wherever it stands: what was meant to
 //! hold and silently does not is worse than a stop.
 
+mod domains;
 mod setting;
 mod values;
 
@@ -16,6 +17,7 @@ use maimo_core::address::Address;
 use toml::{Table, Value};
 
 pub(crate) use self::{
+    domains::DomainFolders,
     setting::{Origin, Settable, Setting},
     values::{Bytes, Circuits, Limit, LogFormat, Span, Way, Ways},
 };
@@ -65,6 +67,8 @@ macro_rules! keys {
 keys! {
     /// Globs of what `store` leaves out, besides those of `--exclude`.
     exclude: Vec<String> = Vec::new();
+    /// Folders that outsiders can write to, such as mail or downloads, each as "name=/folder": a dedup domain of its own, whose chunks are found again only in folders of the same name, and never compressed with what the rest has in common.
+    domains: DomainFolders = DomainFolders::default();
     /// `store --delete-local` makes do with one channel.
     single_copy: bool = false;
     /// How many blocks of each stratum `verify` draws, unless told otherwise.

@@ -64,14 +64,7 @@ struct OneDictionary<'a> {
 
 impl ChunkContext for OneDictionary<'_> {
     fn id_key(&self, chunk_type: ChunkType, domain: Domain) -> Option<&ChunkIdKey> {
-        if domain != Domain::default() {
-            return None;
-        }
-        Some(match chunk_type {
-            ChunkType::Content => &self.keys.content,
-            ChunkType::Journal => &self.keys.journal,
-            ChunkType::Dictionary => &self.keys.dictionary,
-        })
+        self.keys.id_key(chunk_type, domain)
     }
 
     fn dictionary(&self, id: &ChunkId) -> Option<&Dictionary> {

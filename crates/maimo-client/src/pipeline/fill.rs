@@ -19,7 +19,7 @@ use maimo_vault::{
         repeat::Repeat,
         state::Presence,
     },
-    name::{ChunkRef, ChunkType, Domain, PackNumber, RecordId},
+    name::{ChunkRef, ChunkType, PackNumber, RecordId},
     pack::{FramedChunk, PackBuilder, PackKind, Piece, PushError},
     path::StorePath,
 };
@@ -332,7 +332,7 @@ impl<'a> Filler<'a> {
         let framed = FramedChunk {
             id: chunk.id,
             chunk_type: ChunkType::Content,
-            domain: Domain::default(),
+            domain: chunk.domain,
             codec,
             dictionary,
             plaintext_length: chunk.plaintext_length,

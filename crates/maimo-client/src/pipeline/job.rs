@@ -7,7 +7,7 @@ use maimo_vault::{
     compress::Codec,
     dictionary::Dictionary,
     journal::{content::Content, metadata::Metadata},
-    name::{ChunkId, ChunkRef},
+    name::{ChunkId, ChunkRef, Domain},
     path::StorePath,
 };
 
@@ -53,6 +53,7 @@ pub(super) enum Item {
 pub(super) struct ChunkJob {
     pub(super) at: u64,
     pub(super) bytes: Vec<u8>,
+    pub(super) domain: Domain,
     pub(super) reply: Sender<ChunkMade>,
 }
 
@@ -134,6 +135,7 @@ pub(super) enum NewContent {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Framed {
     pub(super) id: ChunkId,
+    pub(super) domain: Domain,
     pub(super) plaintext_length: u32,
     pub(super) frame: Frame,
 }

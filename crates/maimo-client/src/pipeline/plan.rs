@@ -136,24 +136,31 @@ impl<'a> Planner<'a> {
         let mut opener = std::mem::take(&mut self.opener);
         let mut buffer = std::mem::take(&mut self.buffer);
         let control = self.shop.control;
-        let outcome = opener.read_long(
-            &mut candidate,
-            self.shop.gear,
-            control,
-            &mut buffer,
-            |part| match part {
-                Part::Chunk(bytes) => {
-                    control.check()?;
-                    self.take(bytes.len())?;
-                    let (reply, made) = bounded(1);
-                    let at = self.next();
-                    self.order(Ordered::Chunk(at, made, bytes.len()))?;
-                    let bytes = bytes.to_vec();
-                    self.job(Job::Chunk(ChunkJob { at, bytes, reply }))
-                }
-                Part::Again => self.order(Ordered::Again),
-            },
-        );
+        let cut = self.shop.domains.of(candidate.folder.as_path());
+        let outcome =
+            opener.read_long(
+                &mut candidate,
+                &cut.gear,
+                control,
+                &mut buffer,
+                |part| match part {
+                    Part::Chunk(bytes) => {
+                        control.check()?;
+                        self.take(bytes.len())?;
+                        let (reply, made) = bounded(1);
+                        let at = self.next();
+                        self.order(Ordered::Chunk(at, made, bytes.len()))?;
+                        let bytes = bytes.to_vec();
+                        self.job(Job::Chunk(ChunkJob {
+                            at,
+                            bytes,
+                            domain: cut.domain,
+                            reply,
+                        }))
+                    }
+                    Part::Again => self.order(Ordered::Again),
+                },
+            );
         self.opener = opener;
         self.buffer = buffer;
         let made = match outcome {

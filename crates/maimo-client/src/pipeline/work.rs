@@ -4,7 +4,7 @@ use std::{fs, mem, os::unix::ffi::OsStrExt, path::Path, sync::Arc};
 
 use crossbeam_channel::{Receiver, Sender};
 use maimo_vault::{
-    chunker::{Chunks, Gear},
+    chunker::Chunks,
     compress::{Codec, Compressor, Level},
     dictionary::{Dictionary, is_small},
     journal::{
@@ -12,13 +12,14 @@ use maimo_vault::{
         metadata::{FileTime, Metadata},
         state::Presence,
     },
-    keys::ChunkIdKey,
+    name::Domain,
     path::StorePath,
 };
 
 use super::{
     KnownChunks,
     budget::Budget,
+    domains::{Domains, has_dictionary},
     job::{
         ChunkJob, ChunkMade, Frame, Framed, Item, Job, Made, New, NewContent, Same, Task, TaskMade,
     },
@@ -39,7 +40,7 @@ use crate::{
 /// What all workers share.
 pub(super) struct Shop<'a> {
     pub(super) keys: &'a StoreKeys,
-    pub(super) gear: &'a Gear,
+    pub(super) domains: Domains,
     pub(super) level: Level,
     pub(super) known: Arc<dyn KnownChunks>,
     pub(super) seen: Seen,
@@ -62,14 +63,22 @@ pub(super) struct ReadTask {
 struct PlainChunk {
     start: usize,
     length: usize,
+    domain: Domain,
     /// Which of the task's paths, and which of its chunks.
     of: (usize, usize),
+}
+
+impl PlainChunk {
+    /// Returns whether a dictionary may serve it.
+    fn has_dictionary(&self) -> bool {
+        is_small(self.length) && has_dictionary(self.domain)
+    }
 }
 
 impl ReadTask {
     /// Returns the chunks that a dictionary may serve.
     pub(super) fn small(&self) -> impl Iterator<Item = &[u8]> {
-        let chunks = self.chunks.iter().filter(|chunk| is_small(chunk.length));
+        let chunks = self.chunks.iter().filter(|chunk| chunk.has_dictionary());
         chunks.map(|chunk| &self.plain[chunk.start..][..chunk.length])
     }
 
@@ -208,14 +217,16 @@ impl Shop<'_> {
         };
         let mut framed = Vec::with_capacity(1);
         let mut at = start;
-        for chunk in Chunks::new(self.gear, content) {
+        let cut = self.domains.of(candidate.folder.as_path());
+        for chunk in Chunks::new(&cut.gear, content) {
             chunks.push(PlainChunk {
                 start: at,
                 length: chunk.len(),
+                domain: cut.domain,
                 of: (of, framed.len()),
             });
             at += chunk.len();
-            framed.push(self.identify(&self.keys.content, chunk));
+            framed.push(self.identify(cut.domain, chunk));
         }
         Made::New(Box::new(New {
             path,
@@ -232,11 +243,12 @@ impl Shop<'_> {
     }
 
     /// Names a chunk, and says whether the store has it.
-    fn identify(&self, key: &ChunkIdKey, chunk: &[u8]) -> Framed {
-        let id = key.id(chunk);
+    fn identify(&self, domain: Domain, chunk: &[u8]) -> Framed {
+        let id = self.keys.content_key(domain).id(chunk);
         let known = self.known.find(&id);
         Framed {
             id,
+            domain,
             plaintext_length: u32::try_from(chunk.len()).unwrap_or(u32::MAX),
             frame: known.map_or(Frame::Earlier, Frame::Known),
         }
@@ -248,12 +260,13 @@ impl Shop<'_> {
         compressor: &mut Compressor<'d>,
         dictionary: Option<&'d Dictionary>,
     ) {
-        let mut chunk = self.identify(&self.keys.content, &job.bytes);
+        let mut chunk = self.identify(job.domain, &job.bytes);
         let mut frames = Vec::new();
         if let Frame::Earlier = chunk.frame {
             match self.seen.look().claim(chunk.id, job.at) {
                 Claim::Make => {
-                    let dictionary = dictionary.filter(|_| is_small(job.bytes.len()));
+                    let may_use = is_small(job.bytes.len()) && has_dictionary(job.domain);
+                    let dictionary = dictionary.filter(|_| may_use);
                     let frame = compressor.compress(&job.bytes, dictionary);
                     let is_raw = frame.codec == Codec::Raw;
                     chunk.frame = at(frame.codec, dictionary, 0, frame.bytes.len());
@@ -280,7 +293,7 @@ fn compress<'d>(
     let mut frames = Vec::with_capacity(task.plain.len() / 3);
     for chunk in &task.chunks {
         let plain = &task.plain[chunk.start..][..chunk.length];
-        let dictionary = dictionary.filter(|_| is_small(chunk.length));
+        let dictionary = dictionary.filter(|_| chunk.has_dictionary());
         let frame = compressor.compress(plain, dictionary);
         let start = frames.len();
         frames.extend_from_slice(frame.bytes);

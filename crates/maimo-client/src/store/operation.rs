@@ -39,6 +39,7 @@ impl Engine {
         self.put_back_local(control)?;
         let mut asked = PipelineRequest::new(self.node.source(), request.paths.clone());
         asked.excludes.clone_from(&request.excludes);
+        asked.domains.clone_from(&request.domains);
         asked.leave_out = self.left_out()?;
         asked.dry_run = request.dry_run;
         asked.changed = request.changed;

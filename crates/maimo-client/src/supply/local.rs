@@ -16,7 +16,7 @@ use maimo_vault::{
     compress::{Compressor, Level},
     dictionary::Dictionary,
     journal::{content::Content, metadata::FileTime, state::Presence},
-    name::{ChunkId, ChunkRef, ChunkType, Domain, PackNumber, SourceId},
+    name::{ChunkId, ChunkRef, ChunkType, PackNumber, SourceId},
     pack::{Entry, PackLayout},
 };
 
@@ -158,12 +158,13 @@ impl Stored {
 
 /// Reads a chunk, if it is the one that the table names.
 fn read(file: &File, offset: u64, entry: &Entry, keys: &StoreKeys) -> Option<Vec<u8>> {
-    if entry.chunk_type != ChunkType::Content || entry.domain != Domain::default() {
+    if entry.chunk_type != ChunkType::Content {
         return None;
     }
+    let id_key = keys.id_key(entry.chunk_type, entry.domain)?;
     let mut plain = vec![0; entry.plaintext_length as usize];
     file.read_exact_at(&mut plain, offset).ok()?;
-    (keys.content.id(&plain) == entry.id).then_some(plain)
+    (id_key.id(&plain) == entry.id).then_some(plain)
 }
 
 /// How long chunks are. Keeps the last pack's layout: a file's chunks follow one another.

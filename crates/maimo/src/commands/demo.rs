@@ -200,6 +200,7 @@ impl Demo<'_> {
         let request = StoreRequest {
             paths: vec![files.to_owned()],
             excludes: Vec::new(),
+            domains: Vec::new(),
             delete_local: delete,
             single_copy: delete,
             dry_run: false,

@@ -49,6 +49,7 @@ pub(crate) fn run(args: &Args, ctx: &Context) -> Outcome {
     let request = StoreRequest {
         paths: absolute_all(&args.paths)?,
         excludes,
+        domains: ctx.config.domains.value.folders(),
         delete_local: args.delete_local,
         single_copy: args.single_copy || ctx.config.single_copy.value,
         dry_run: args.dry_run,

@@ -379,6 +379,7 @@ impl Worker {
         let request = StoreRequest {
             paths: paths.into_iter().collect(),
             excludes: self.settings.excludes.clone(),
+            domains: self.settings.domains.clone(),
             changed: true,
             ..StoreRequest::default()
         };

@@ -9,6 +9,7 @@
 mod channel;
 mod configuration;
 mod demo;
+mod domains;
 mod files;
 mod help;
 mod node;

@@ -7,6 +7,7 @@ use std::{
 };
 
 use globset::escape;
+use maimo_client::pipeline::DomainFolder;
 
 use super::folder_of;
 use crate::{
@@ -23,6 +24,8 @@ pub(crate) struct Settings {
     pub(super) folders: Vec<PathBuf>,
     /// Globs of what is left out of them.
     pub(super) excludes: Vec<String>,
+    /// Those that are dedup domains of their own.
+    pub(super) domains: Vec<DomainFolder>,
     /// Folders of which no change counts: the node's own.
     pub(super) never: Vec<PathBuf>,
     /// How long nothing must change before what changed is stored, and how long that waits at most.
@@ -66,6 +69,7 @@ impl Settings {
             home: places.home.clone(),
             folders: config.watch.value.iter().filter_map(folder).collect(),
             excludes,
+            domains: config.domains.value.folders(),
             never: own,
             quiet: config.watch_quiet.value.duration(),
             longest: config.watch_longest.value.duration(),
