@@ -113,7 +113,9 @@ keys! {
     log_format: LogFormat = LogFormat::Text;
     /// Folders that `start` keeps stored, `~/` being the user's own; one that is not there is waited for, never made.
     watch: Vec<String> = vec!["~/Maimo Data".to_owned()];
-    /// How long nothing must change in them before what changed is stored, as in "5s".
+    /// Folders among those, or below them, that `start` keeps complete: what is missing in them comes back. What is to go is taken out with `remove` first.
+    restore_missing: Vec<String> = Vec::new();
+    /// How long nothing must change in the watched folders before what changed is stored, as in "5s".
     watch_quiet: Span = Span::seconds(5);
     /// How long that waits at most while files keep changing.
     watch_longest: Span = Span::seconds(60);

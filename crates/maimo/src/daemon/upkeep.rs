@@ -41,7 +41,7 @@ use maimo_vault::retention::Policy;
 
 pub(crate) use self::settings::Settings;
 use self::{
-    changes::Changes,
+    changes::{Batch, Changes},
     hook::Hook,
     schedule::{Job, Now, Schedule},
     state::{FolderState, JobRow, State, Stored},
@@ -376,9 +376,18 @@ impl Worker {
             return Ended::Done;
         }
         let is_all = self.watch.there().iter().all(|root| paths.contains(root));
+        // What could not be brought back is not gone by that.
+        let mut excludes = self.settings.excludes.clone();
+        match self.restore(&paths) {
+            Ok(missing) => excludes.extend(missing),
+            Err(ended) => {
+                self.put_back(batch, &ended);
+                return ended;
+            }
+        }
         let request = StoreRequest {
             paths: paths.into_iter().collect(),
-            excludes: self.settings.excludes.clone(),
+            excludes,
             domains: self.settings.domains.clone(),
             changed: true,
             ..StoreRequest::default()
@@ -391,6 +400,12 @@ impl Worker {
             }
             Err(ended) => ended,
         };
+        self.put_back(batch, &ended);
+        ended
+    }
+
+    /// Keeps a batch that could not be stored for later.
+    fn put_back(&mut self, batch: Batch, ended: &Ended) {
         self.inbox.put_back(batch);
         self.store_at = match ended {
             Ended::Failed => {
@@ -400,7 +415,46 @@ impl Worker {
             }
             _ => Duration::ZERO,
         };
-        ended
+    }
+
+    /// Brings back what is missing of what is to be stored, where that is wanted. Returns globs of what could not be.
+    fn restore(&mut self, paths: &BTreeSet<PathBuf>) -> Result<Vec<String>, Ended> {
+        let within = |folder: &PathBuf| {
+            let folder = folder.clone();
+            paths.iter().filter_map(move |path| {
+                if path.starts_with(&folder) {
+                    Some(path.clone())
+                } else {
+                    folder.starts_with(path).then(|| folder.clone())
+                }
+            })
+        };
+        let folders: BTreeSet<PathBuf> = self.settings.restored.iter().flat_map(within).collect();
+        if folders.is_empty() {
+            return Ok(Vec::new());
+        }
+        let folders: Vec<PathBuf> = folders.into_iter().collect();
+        let report = self.work("restore", |client, control| {
+            client.restore_missing(&folders, control)
+        })?;
+        if report.files > 0 {
+            tracing::info!(files = report.files, "brought back what was missing");
+        }
+        let subject = Subject::node(Kind::NotRestored);
+        let Some(first) = report.missing.first() else {
+            self.over(|it| *it == subject);
+            return Ok(Vec::new());
+        };
+        let (count, first) = (report.missing.len(), first.display());
+        let message = format!("{count} missing files could not be brought back, {first} first");
+        let now = self.now();
+        self.troubles.set(subject, message, None, now);
+        let globs = report.missing.iter();
+        let globs: Option<Vec<String>> = globs
+            .map(|it| Some(globset::escape(it.to_str()?)))
+            .collect();
+        // A name that no glob can say: then nothing of it is stored, so that nothing is gone.
+        globs.ok_or(Ended::Failed)
     }
 
     fn stored(&mut self, report: &StoreReport, is_all: bool) {

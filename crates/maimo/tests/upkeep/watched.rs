@@ -97,3 +97,46 @@ fn a_folder_that_is_not_there_is_waited_for_and_never_made() {
     node.stop();
     assert_eq!(node.paths(), named(&[("a", "present")]));
 }
+
+#[test]
+fn what_is_missing_comes_back_where_that_is_wanted_and_is_gone_elsewhere() {
+    let mut node = Node::new("");
+    let mine = node.machine.path("mine");
+    let config = node.machine.path("home/config.toml");
+    let said = fs::read_to_string(&config).unwrap();
+    let kept = node.machine.text("mine/kept");
+    fs::write(&config, format!("{said}restore-missing = [\"{kept}\"]\n")).unwrap();
+    for name in ["kept/a", "kept/below/[b]", "kept/removed", "other"] {
+        node.machine.write(&format!("mine/{name}"), name);
+    }
+    node.start();
+    let before = node.stored_after(0);
+    fs::remove_dir_all(mine.join("kept/below")).unwrap();
+    fs::remove_file(mine.join("kept/a")).unwrap();
+    fs::remove_file(mine.join("other")).unwrap();
+    node.stored_after(before);
+    node.stop();
+    assert_eq!(fs::read_to_string(mine.join("kept/a")).unwrap(), "kept/a");
+    let below = fs::read_to_string(mine.join("kept/below/[b]")).unwrap();
+    assert_eq!(below, "kept/below/[b]");
+    assert!(!mine.join("other").exists());
+    // Also what went while the node did not run; but not what was taken out.
+    node.machine
+        .done(&["remove", &node.machine.text("mine/kept/removed")]);
+    fs::remove_file(mine.join("kept/removed")).unwrap();
+    fs::remove_file(mine.join("kept/a")).unwrap();
+    node.start();
+    node.until("back", |_| mine.join("kept/a").exists());
+    node.until("quiet", |state| {
+        state["pending"] == false && state["doing"].is_null()
+    });
+    node.stop();
+    assert!(!mine.join("kept/removed").exists());
+    let expected = named(&[
+        ("[b]", "present"),
+        ("a", "present"),
+        ("other", "gone"),
+        ("removed", "removed"),
+    ]);
+    assert_eq!(node.paths(), expected, "{}", node.log());
+}

@@ -22,6 +22,8 @@ pub(crate) struct Settings {
     pub(super) home: PathBuf,
     /// Folders to be kept stored.
     pub(super) folders: Vec<PathBuf>,
+    /// Those among them, or below them, that are kept complete.
+    pub(super) restored: Vec<PathBuf>,
     /// Globs of what is left out of them.
     pub(super) excludes: Vec<String>,
     /// Those that are dedup domains of their own.
@@ -68,6 +70,12 @@ impl Settings {
         Self {
             home: places.home.clone(),
             folders: config.watch.value.iter().filter_map(folder).collect(),
+            restored: config
+                .restore_missing
+                .value
+                .iter()
+                .filter_map(folder)
+                .collect(),
             excludes,
             domains: config.domains.value.folders(),
             never: own,
