@@ -68,8 +68,15 @@ impl Engine {
             return Ok(false);
         }
         self.fetch_segments(id, commit, channel, control)?;
-        // Of another branch, or beyond what is shown: a view of something else.
-        let follows = known.sequence < commit.store.sequence;
+        // Of another branch, or beyond what is shown: a view of something else. Under another layout it may be either, unless it is the parent.
+        let is_parent = known.store.as_ref().is_none_or(|store| {
+            store.layout_epoch == commit.store.layout_epoch
+                || commit
+                    .store
+                    .parents
+                    .contains(&store.name(&self.keys.commits))
+        });
+        let follows = is_parent && known.sequence < commit.store.sequence;
         if !follows {
             self.catalog.reset()?;
         }
@@ -92,7 +99,7 @@ impl Engine {
         Ok(())
     }
 
-    fn fetch_segments(
+    pub(crate) fn fetch_segments(
         &mut self,
         id: &ChannelId,
         commit: &Commit,
@@ -313,16 +320,19 @@ impl Engine {
         Ok(left.is_empty().then_some(ids))
     }
 
-    /// Removes from the journal cache what no channel's first commit and no dictionary names.
+    /// Removes from the journal cache what no channel's head and no dictionary names.
     pub(crate) fn sweep_journal(&self) -> Result<(), ClientError> {
-        let Some(first) = self.layout()?.first().copied() else {
-            return Ok(());
-        };
-        let Some(view) = self.view(first) else {
-            return Ok(());
-        };
-        let kept = view.vital.entries().map(|entry| entry.pack().root);
-        self.journal.sweep(&kept.collect())
+        let mut kept: HashSet<RootHash> = HashSet::new();
+        for id in self.layout()? {
+            let Some(view) = self.view(id) else {
+                // Of a mirror that was not read yet nobody knows what is its.
+                return Ok(());
+            };
+            kept.extend(view.vital.entries().map(|entry| entry.pack().root));
+            let ahead = self.ahead.get(&id).into_iter().flatten();
+            kept.extend(ahead.map(|(_, pack)| pack.root));
+        }
+        self.journal.sweep(&kept)
     }
 
     /// Returns the id and the keys of a channel, without connecting to it.

@@ -14,6 +14,7 @@ use crate::{
     engine::{Engine, auth_key},
     error::ClientError,
     keys::channel_keys,
+    mirror::Role,
     node_state::{ChannelRow, Noted},
     progress::Control,
 };
@@ -73,6 +74,10 @@ pub struct ChannelReport {
     pub check: String,
     /// The day on which its provider last answered, as its first moment by UTC; nothing where none was noted yet.
     pub last_seen: Option<Timestamp>,
+    /// What it is to the store.
+    pub role: Role,
+    /// How many commits it is behind the newest state known; 0 where the store is not on it.
+    pub behind: u64,
     /// Why the provider does not answer, if it does not.
     pub trouble: Option<String>,
 }
@@ -245,6 +250,8 @@ impl Engine {
             sequence,
             check: check_words(&row.id).join(" "),
             last_seen: self.node.last_reached(row.id)?,
+            role: self.role(row.id)?,
+            behind: self.behind(row.id)?,
             trouble,
         })
     }
@@ -262,7 +269,9 @@ impl Engine {
         if self.layout()?.contains(&row.id) {
             return Err(ClientError::Input {
                 message: format!("the store is kept on channel {name}"),
-                hint: Some("make another channel first, then take this one out of the layout"),
+                hint: Some(
+                    "`maimo channel unmirror NAME` takes it out of the layout; the first one only after `maimo channel first` made another the first",
+                ),
             });
         }
         auth_key(row)?;

@@ -17,15 +17,12 @@ use std::{
     sync::Arc,
 };
 
-use bytes::Bytes;
 use maimo_core::{
-    custody::Refusal,
     id::{ChannelId, RootHash},
     live_map::LiveMap,
-    receipt::Receipt,
     reference::ObjectRef,
 };
-use maimo_net::service::ServiceError;
+use maimo_net::connect::Load;
 use maimo_vault::{
     candidate::{Advance, Candidate, CandidateError, name_also, name_exactly},
     commit::{Commit, StorePart, TAIL_BYTES_MAX, TailPiece, Witness},
@@ -48,24 +45,26 @@ use crate::{
     engine::{Engine, Shown},
     error::ClientError,
     local_stat::LocalStat,
-    node_state::{CandidateRow, SeenRow},
-    outstanding::Outstanding,
     progress::{Control, Event, Phase},
     random,
     recover::layouts,
     session::OpenChannel,
 };
 
+mod follow;
 mod lost_race;
 mod merge;
 mod naming;
 mod prepare;
+mod push;
 mod sealer;
 mod spill;
 
+pub(crate) use follow::Followed;
 pub(crate) use sealer::Sealer;
 
 use naming::{KnownPacks, Living, Named};
+use push::Pushed;
 
 /// How often a change is tried again after other devices were faster.
 const ATTEMPTS: u32 = 16;
@@ -175,7 +174,7 @@ impl Engine {
         control: &Control,
     ) -> Result<Outcome, ClientError> {
         control.tell(Event::Phase(Phase::Committing));
-        let channels = self.channels()?;
+        let channels = self.answering(Load::Light)?;
         if !self.shown.contains_key(&channels[0].id) && self.sync(control)?.has_twin {
             return Ok(Outcome::Superseded);
         }
@@ -183,9 +182,11 @@ impl Engine {
         for _ in 0..ATTEMPTS {
             control.check()?;
             match self.attempt(&mut prepared, &channels)? {
-                Attempt::Done(committed) => {
+                Attempt::Done(mut committed) => {
                     let sequence = committed.sequence;
                     control.tell(Event::Committed { sequence });
+                    committed.sent += self.let_mirrors_follow(control)?;
+                    committed.roots = self.roots()?;
                     return Ok(Outcome::Committed(committed));
                 }
                 Attempt::LostRace(sent) => {
@@ -193,9 +194,11 @@ impl Engine {
                     if synced.taken == Some(sent) {
                         // It was ours: the records have come in as another device's would.
                         self.catalog.refresh_local(prepared.change.local)?;
+                        self.let_mirrors_follow(control)?;
                         return Ok(Outcome::Committed(self.standing(prepared.sent)?));
                     }
-                    if synced.has_twin || !lost_race::stands(&prepared.change) {
+                    let is_first = self.layout()?.first() == Some(&channels[0].id);
+                    if synced.has_twin || !is_first || !lost_race::stands(&prepared.change) {
                         return Ok(Outcome::Superseded);
                     }
                     prepared = match self.rebase(prepared.change)? {
@@ -303,6 +306,10 @@ impl Engine {
             }
             next
         };
+        for (id, packs) in vital.iter().filter(|(id, _)| **id != first.id) {
+            // Held there, or the mirror's provider will say so.
+            self.ahead.entry(*id).or_default().extend(packs);
+        }
         let reader = self.catalog.reader()?;
         let mut vanished = None;
         // As many as a store commits at a time are not to be in memory twice.
@@ -428,60 +435,6 @@ impl Engine {
         vanished: Option<Vec<RecordId>>,
         sent: u64,
     ) -> Result<Attempt, ClientError> {
-        let seen = Seen {
-            sequence: candidate.after.sequence(),
-            root: candidate.root,
-        };
-        let watermark = self.node.given();
-        self.node.sending(
-            first.id,
-            CandidateRow {
-                sent: seen,
-                watermark,
-            },
-        )?;
-        let (request, ahead) = candidate.request();
-        let mut ahead = ahead.into_iter();
-        let mut calls = Outstanding::new(first.session.appetite().calls);
-        loop {
-            while !calls.is_full()
-                && let Some(node) = ahead.next()
-            {
-                let node = Bytes::copy_from_slice(node);
-                calls.start((), first.session.put_node(node));
-            }
-            let Some(((), answer)) = calls.next() else {
-                break;
-            };
-            answer.map_err(|source| first.failed(source))?;
-        }
-        let request = Bytes::from(request.encode());
-        let sent = sent + request.len() as u64;
-        let answer = futures_executor::block_on(first.session.move_head(request));
-        let receipt = match answer {
-            Ok(receipt) => receipt,
-            Err(ServiceError::Refused(Refusal::Conflict { .. })) => {
-                return Ok(Attempt::LostRace(seen));
-            }
-            Err(ServiceError::Refused(Refusal::NotHeld(not_held))) => {
-                let packs = not_held.missing.into_iter().map(|(pack, _)| pack);
-                return Ok(Attempt::NotHeld(packs.collect()));
-            }
-            Err(error) => return Err(first.failed(error)),
-        };
-        Receipt::verify(&receipt, &first.auth)
-            .and_then(|receipt| receipt.check(first.id, seen.sequence, seen.root))
-            .map_err(|_| first.wrong("a receipt"))?;
-        self.reached(first.id);
-        let head = candidate.after.head.as_ref().ok_or_else(not_read)?;
-        let mut ancestry = Vec::new();
-        candidate.after.ancestry.encode(&mut ancestry);
-        let row = SeenRow {
-            seen,
-            head: head.encode(),
-            commit: candidate.commit.clone(),
-            ancestry,
-        };
         let named: Vec<PackNumber> = records
             .iter()
             .filter_map(|(_, record)| match record {
@@ -489,8 +442,11 @@ impl Engine {
                 _ => None,
             })
             .collect();
-        self.node.acknowledged(first.id, &row, watermark, &named)?;
-        self.keep_nodes(&candidate.after)?;
+        let sent = match self.push(first, candidate, self.node.given(), &named)? {
+            Pushed::Moved(bytes) => sent + bytes,
+            Pushed::LostRace(seen) => return Ok(Attempt::LostRace(seen)),
+            Pushed::NotHeld(packs) => return Ok(Attempt::NotHeld(packs)),
+        };
         let vanished = match vanished {
             Some(vanished) => vanished,
             None => self.vanished(&next, first)?,
@@ -642,7 +598,7 @@ impl Engine {
         next: &Base,
         run: Option<RecordId>,
     ) -> Result<StorePart, ClientError> {
-        let parents = position.store.iter();
+        let parents = position.store.iter().chain(&self.joined);
         let witnesses = self.node.all_seen()?;
         Ok(StorePart {
             store: self.keys.store,

@@ -50,6 +50,7 @@ const ATTEMPTS: u32 = 8;
 const TOO_YOUNG: &str =
     "not deleted: it changed just as it was read, so a further change would not show; run again";
 const UNPROVEN: &str = "not deleted: the provider could not prove that it holds it";
+const BEHIND: &str = "not deleted: a mirror does not have it yet";
 const OVERTAKEN: &str = "not deleted: another machine changed what the store has of it";
 
 /// Digests worked out when packs were sealed, by channel and pack.
@@ -144,6 +145,12 @@ impl Engine {
         for _ in 0..ATTEMPTS {
             control.check()?;
             control.tell(Event::Phase(Phase::Proving));
+            if !self.mirror_report()?.behind.is_empty() {
+                for file in chosen {
+                    deleted.keep(to_path(&file.stored), BEHIND, control);
+                }
+                return Ok(());
+            }
             if !proving.vital {
                 self.prove_vital(control)?;
                 proving.vital = true;
@@ -164,6 +171,13 @@ impl Engine {
             }
             for (path, why) in kept {
                 deleted.keep(path, why, control);
+            }
+            // Each channel is to acknowledge what the journal says of the file before it goes. One that stays is found again by the next scan.
+            if !self.mirror_report()?.behind.is_empty() {
+                for file in some {
+                    deleted.keep(file.candidate.path, BEHIND, control);
+                }
+                return Ok(());
             }
             let candidates: Vec<Candidate> = some.into_iter().map(|file| file.candidate).collect();
             let gone = delete(&candidates, random::id(), &mut self.node, control)?;

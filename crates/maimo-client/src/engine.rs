@@ -13,18 +13,24 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use maimo_core::{
     id::{ChannelId, RootHash},
     identity::AuthPublicKey,
+    reference::ObjectRef,
 };
 use maimo_net::{
     connect::{Connector, Load},
     service::ServiceError,
 };
-use maimo_vault::{candidate::ChannelView, commit::Commit, keys::MasterSecret};
+use maimo_vault::{
+    candidate::ChannelView,
+    commit::{Commit, StorePart},
+    keys::MasterSecret,
+    name::PackNumber,
+};
 use rusqlite::Connection;
 
 use crate::{
@@ -69,6 +75,34 @@ pub(crate) struct Engine {
     pub(crate) open: Vec<Arc<OpenChannel>>,
     /// What channels showed when they were last read or moved.
     pub(crate) shown: BTreeMap<ChannelId, Shown>,
+    /// Mirrors that cannot be worked with now.
+    pub(crate) away: Arc<Away>,
+    /// Vital packs that mirrors hold and that none of their heads names yet.
+    pub(crate) ahead: BTreeMap<ChannelId, BTreeMap<PackNumber, ObjectRef>>,
+    /// The channel that decides the commit which makes it the first, while that is made.
+    pub(crate) deciding: Option<ChannelId>,
+    /// Channels whose own branch of the store is merged into it: they may follow.
+    pub(crate) merged: HashSet<ChannelId>,
+    /// The newest state of a branch that is being merged, a parent of the commit that does it.
+    pub(crate) joined: Option<StorePart>,
+}
+
+/// Channels beside the first that did not answer or refused, and why. They are let be until the next [`Engine::sync`].
+#[derive(Default)]
+pub(crate) struct Away(Mutex<BTreeMap<ChannelId, ServiceError>>);
+
+impl Away {
+    pub(crate) fn note(&self, channel: ChannelId, why: ServiceError) {
+        self.all().insert(channel, why);
+    }
+
+    pub(crate) fn why(&self, channel: ChannelId) -> Option<ServiceError> {
+        self.all().get(&channel).cloned()
+    }
+
+    fn all(&self) -> MutexGuard<'_, BTreeMap<ChannelId, ServiceError>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// A channel's newest state as it was last read or made.
@@ -102,7 +136,12 @@ impl Engine {
     /// Returns the channels of the layout, the first one first; the first one opened here where the store has not begun; none at all before.
     pub(crate) fn layout(&self) -> Result<Vec<ChannelId>, ClientError> {
         if let Some(layout) = self.catalog.reader()?.store_layout()? {
-            return Ok(layout.channels);
+            let mut channels = layout.channels;
+            if let Some(deciding) = self.deciding {
+                // Stable: the others stay in their order.
+                channels.sort_by_key(|id| *id != deciding);
+            }
+            return Ok(channels);
         }
         let opened = self.node.channels()?;
         Ok(opened.first().map(|row| row.id).into_iter().collect())
@@ -132,14 +171,33 @@ impl Engine {
         layout.into_iter().map(|id| self.channel(id)).collect()
     }
 
-    /// Returns the layout's channels, the first one first, without waiting for their providers.
-    pub(crate) fn channels_begun(&mut self) -> Result<Vec<Arc<OpenChannel>>, ClientError> {
+    /// Returns the layout's channels that can be written to, the first one first: the others as far as they answer. One that does not is behind
+    /// from then on, and catches up once it does.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::NoChannel`] before the first was opened, or that the first one's provider does not answer.
+    pub(crate) fn answering(&mut self, load: Load) -> Result<Vec<Arc<OpenChannel>>, ClientError> {
         let layout = self.layout()?;
-        if layout.is_empty() {
-            return Err(no_channel());
+        let (first, others) = layout.split_first().ok_or_else(no_channel)?;
+        let mut open = vec![self.channel_for(*first, load)?];
+        for id in others {
+            if self.away.why(*id).is_some() {
+                continue;
+            }
+            match self.channel_for(*id, load) {
+                Ok(channel) => open.push(channel),
+                Err(ClientError::Provider { source, .. }) => self.away.note(*id, source),
+                Err(error) => return Err(error),
+            }
         }
-        let begin = |id| self.channel_for(id, Load::Unknown);
-        layout.into_iter().map(begin).collect()
+        Ok(open)
+    }
+
+    /// Lets mirrors that were away be tried again, each by a new connection.
+    pub(crate) fn try_mirrors_again(&mut self) {
+        let away = core::mem::take(&mut *self.away.all());
+        self.open.retain(|open| !away.contains_key(&open.id));
     }
 
     /// Returns a channel, and connects to it if that is still to be done.

@@ -22,6 +22,7 @@ mod journal_reader;
 pub mod keys;
 mod known_tree;
 pub mod local_stat;
+pub mod mirror;
 mod node_state;
 mod outstanding;
 pub mod pipeline;
@@ -37,7 +38,6 @@ pub mod session;
 mod spool;
 pub mod status;
 pub mod store;
-#[expect(dead_code, reason = "mirrors and repairs, which land next, call it")]
 mod supply;
 mod sync;
 pub mod ticket;

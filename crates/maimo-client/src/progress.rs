@@ -29,6 +29,8 @@ pub enum Phase {
     Retrieving,
     /// Choosing what to let go, writing packs again.
     Pruning,
+    /// Giving a mirror what it lacks.
+    Mirroring,
     /// Rebuilding the catalog.
     Recovering,
 }

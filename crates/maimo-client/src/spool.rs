@@ -192,7 +192,7 @@ impl Spool {
     }
 
     /// Returns the packs that no commit has named: those that all of `channels` took, and those whose bytes are here for all that did not. Forgets
-    /// the others.
+    /// the others. What a channel behind the first has not, and is not here, it is owed.
     pub(crate) fn left(
         &self,
         writer: WriterId,
@@ -226,19 +226,29 @@ impl Spool {
                 let length = layout.length();
                 let mut objects = BTreeMap::new();
                 let mut lacking = Vec::new();
-                for channel in channels {
-                    let (_, root, is_held) = known.iter().find(|(known, ..)| known == channel)?;
+                for (place, channel) in channels.iter().enumerate() {
+                    let row = known.iter().find(|(known, ..)| known == channel);
+                    // A mirror that a pack was not sealed for is owed it.
+                    let Some((_, root, is_held)) = row else {
+                        if place == 0 {
+                            return None;
+                        }
+                        continue;
+                    };
                     let pack = ObjectRef {
                         root: *root,
                         length,
                     };
-                    objects.insert(*channel, pack);
                     if !is_held {
                         if !self.is_whole(&pack, &mut left.damaged) {
-                            return None;
+                            if place == 0 {
+                                return None;
+                            }
+                            continue;
                         }
                         lacking.push(*channel);
                     }
+                    objects.insert(*channel, pack);
                 }
                 Some((Spooled { layout, objects }, lacking))
             });

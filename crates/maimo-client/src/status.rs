@@ -3,7 +3,7 @@
 use maimo_core::{check_code::check_words, clock::Timestamp, id::RootHash};
 use maimo_vault::name::SourceId;
 
-use crate::{catalog::Totals, engine::Engine, error::ClientError};
+use crate::{catalog::Totals, engine::Engine, error::ClientError, mirror::Role};
 
 /// How a node stands.
 #[derive(Debug, Clone)]
@@ -41,6 +41,10 @@ pub struct RootReport {
     pub check: String,
     /// The day on which its provider last answered, as its first moment by UTC; nothing where none was noted yet.
     pub last_seen: Option<Timestamp>,
+    /// What it is to the store.
+    pub role: Role,
+    /// How many commits it is behind the newest state known; 0 where the store is not on it.
+    pub behind: u64,
 }
 
 impl Engine {
@@ -73,6 +77,8 @@ impl Engine {
                 sequence,
                 check: check_words(&row.id).join(" "),
                 last_seen: self.node.last_reached(row.id)?,
+                role: self.role(row.id)?,
+                behind: self.behind(row.id)?,
             })
         };
         rows.into_iter().map(report).collect()

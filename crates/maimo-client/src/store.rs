@@ -20,6 +20,7 @@ use maimo_core::{
     id::{ChannelId, RootHash},
     reference::ObjectRef,
 };
+use maimo_net::connect::Load;
 use maimo_vault::{
     compose::Sealing as _,
     compress::{Compressor, Level},
@@ -37,6 +38,7 @@ use crate::{
     engine::Engine,
     error::ClientError,
     local_stat::LocalStat,
+    mirror::Behind,
     node_state::Noted,
     pipeline::{DomainFolder, KnownChunks, StoreSink, Trouble},
     possession::Token,
@@ -98,6 +100,8 @@ pub struct StoreReport {
     pub sequence: u64,
     /// The root of each channel of the layout, which is what to keep.
     pub roots: Vec<(String, RootHash)>,
+    /// Mirrors that do not have it yet.
+    pub behind: Vec<Behind>,
 }
 
 /// A run under way.
@@ -151,7 +155,7 @@ impl<'e> Run<'e> {
             engine.sync(control)?;
             true
         };
-        let channels = engine.channels()?;
+        let channels = engine.answering(Load::Unknown)?;
         if let Some(first) = channels.first() {
             // A catalog that was built anew has the journal, which does not say it.
             engine.read_layouts(first, control)?;
@@ -168,8 +172,9 @@ impl<'e> Run<'e> {
         let unfinished = left.unfinished.iter().map(|(spooled, _)| &spooled.layout);
         let spooled = left.arrived.iter().map(|spooled| &spooled.layout);
         let spooled: Vec<PackLayout> = spooled.chain(unfinished).cloned().collect();
-        let known = Arc::new(Known::new(engine, &ids, spooled, &position.tail)?);
-        let mut workers = Workers::start(&channels, &engine.spool, keep_tokens);
+        let current = engine.current()?;
+        let known = Arc::new(Known::new(engine, &current, spooled, &position.tail)?);
+        let mut workers = Workers::start(&channels, &engine.spool, &engine.away, keep_tokens);
         workers.resume(left.unfinished)?;
         let arrived = left.arrived.into_iter().map(|spooled| {
             let arrived = Arrived {

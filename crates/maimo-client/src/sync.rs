@@ -41,6 +41,8 @@ use crate::{
 
 /// How often a channel is read again after other devices moved on while it was read.
 const READS: u32 = 16;
+/// How many layouts, each newer than the one before, one sync follows.
+const LAYOUTS_MAX: u32 = 8;
 
 /// What a sync came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -53,38 +55,104 @@ pub(crate) struct Synced {
 
 impl Engine {
     /// Reads what the layout's channels show and brings the catalog to it. The first channel must answer; another that does not is left as it
-    /// was last read.
+    /// was last read. A channel that shows a newer layout is believed: it was made the first, or has followed one that was.
     pub(crate) fn sync(&mut self, control: &Control) -> Result<Synced, ClientError> {
         control.tell(Event::Phase(Phase::Synchronising));
+        self.try_mirrors_again();
+        let mut synced = Synced::default();
+        for _ in 0..LAYOUTS_MAX {
+            let first = match self.sync_first(&mut synced, control) {
+                Err(error @ ClientError::Provider { .. }) => {
+                    // It may be the first no more.
+                    self.sync_others(control)?;
+                    if self.adopt_newer_layout(&mut synced, control)? {
+                        continue;
+                    }
+                    return Err(error);
+                }
+                first => first?,
+            };
+            if self.layout()?.first() != Some(&first) {
+                continue;
+            }
+            self.sync_others(control)?;
+            if !self.adopt_newer_layout(&mut synced, control)? {
+                return Ok(synced);
+            }
+        }
+        Err(too_busy())
+    }
+
+    /// Reads the first channel and brings the catalog to it. Returns which it was.
+    fn sync_first(
+        &mut self,
+        synced: &mut Synced,
+        control: &Control,
+    ) -> Result<ChannelId, ClientError> {
         let first = self.first()?;
-        let mut synced = Synced {
-            has_twin: false,
-            taken: self.read_channel(&first)?,
-        };
+        if let Some(taken) = self.read_channel(&first)? {
+            synced.taken = Some(taken);
+        }
         control.check()?;
         let commit = self
             .shown
             .get(&first.id)
             .and_then(|shown| shown.commit.clone());
         if let Some(commit) = &commit {
-            synced.has_twin = self.catch_up(&first.id, commit, Some(&first), control)?;
+            let known = self.catalog.reader()?.store_layout()?;
+            if known.is_some_and(|layout| layout.epoch > commit.store.layout_epoch) {
+                return Err(ClientError::Input {
+                    message: format!(
+                        "channel {} shows an older state than the one in which it was made the first",
+                        first.name
+                    ),
+                    hint: Some("`maimo channel repair NAME` puts back what a provider has lost"),
+                });
+            }
+            synced.has_twin |= self.catch_up(&first.id, commit, Some(&first), control)?;
         } else if self.catalog.position()?.sequence > 0 {
             self.catalog.reset()?;
         }
-        let layout = self.layout()?;
-        for id in layout.into_iter().skip(1) {
+        Ok(first.id)
+    }
+
+    /// Reads the other channels, as far as they answer.
+    fn sync_others(&mut self, control: &Control) -> Result<(), ClientError> {
+        for id in self.layout()?.into_iter().skip(1) {
             let read = self
                 .channel(id)
                 .and_then(|channel| self.read_channel(&channel));
             match read {
                 Ok(_) => {}
-                Err(error @ ClientError::Provider { .. }) => {
-                    control.tell(Event::Notice(error.to_string()));
+                Err(ClientError::Provider { channel, source }) => {
+                    control.tell(Event::Notice(format!(
+                        "channel {channel} is behind: {source}"
+                    )));
+                    self.away.note(id, source);
                 }
                 Err(error) => return Err(error),
             }
         }
-        Ok(synced)
+        Ok(())
+    }
+
+    /// Brings the catalog to a channel that shows a newer layout than the one known. Returns whether one does.
+    fn adopt_newer_layout(
+        &mut self,
+        synced: &mut Synced,
+        control: &Control,
+    ) -> Result<bool, ClientError> {
+        let known = self.catalog.reader()?.store_layout()?;
+        let epoch = known.map_or(0, |layout| layout.epoch);
+        for id in self.layout()? {
+            let shown = self.shown.get(&id).and_then(|shown| shown.commit.clone());
+            let Some(commit) = shown.filter(|commit| commit.store.layout_epoch > epoch) else {
+                continue;
+            };
+            synced.has_twin |= self.catch_up(&id, &commit, None, control)?;
+            return Ok(true);
+        }
+        Ok(false)
     }
 
     /// Brings the catalog to what other machines have done, if the first channel answers and what it shows is right and follows; says so where not, and
@@ -123,7 +191,7 @@ impl Engine {
     }
 
     /// Returns whether all that was last seen of a channel is here, the catalog with it where this channel decides.
-    fn stands_on(&mut self, id: ChannelId, is_first: bool) -> Result<bool, ClientError> {
+    pub(crate) fn stands_on(&mut self, id: ChannelId, is_first: bool) -> Result<bool, ClientError> {
         if !self.node.candidates(id)?.is_empty() {
             return Ok(false);
         }

@@ -25,8 +25,9 @@ use crate::{
     client::Client,
     engine::Engine,
     error::ClientError,
+    mirror::Role,
     node_state::{NodeState, signed, unsigned},
-    progress::Control,
+    progress::{Control, Event},
     random,
     session::OpenChannel,
 };
@@ -83,6 +84,13 @@ impl Engine {
         let ids = self.channels_named(&request.channels)?;
         let mut audits = Vec::with_capacity(ids.len());
         for id in ids {
+            if self.role(id)? == Role::Mirror && self.node.seen(id)?.is_none() {
+                let name = self.channel_row(id)?.name;
+                control.tell(Event::Notice(format!(
+                    "channel {name} has nothing of the store yet: it is not audited"
+                )));
+                continue;
+            }
             let audit = self.verify_channel(id, request, control)?;
             if request.path.is_none() && !audit.strata.is_empty() {
                 self.node.remember(id, self.clock.now(), &audit)?;

@@ -294,3 +294,41 @@ fn a_killed_retrieval_leaves_no_half_file_and_is_finished_by_the_next() {
     }
     assert!(hit > 0, "no kill hit a running retrieval");
 }
+
+#[test]
+fn a_mirror_killed_on_its_way_goes_on() {
+    let rig = Rig::ready();
+    rig.grow(0, 120);
+    let store = args([&"store", &rig.files()]);
+    rig.ok(&store);
+    let second = rig.folder.path().join("second");
+    rig.ok(args([&"channel", &"open", &second]));
+    let mirror = args([&"channel", &"mirror", &"provider", &"second"]);
+    let unmirror = args([&"channel", &"unmirror", &"second"]);
+    let whole = timed(|| {
+        rig.ok(&mirror);
+    });
+    let mut moments = Moments::over(whole);
+    let mut hit = 0;
+    for round in 1..=kills() / 2 {
+        // With work for the mirror in the run, and in what comes after it.
+        rig.grow(round, 40);
+        if round % 2 == 0 {
+            rig.ok(&unmirror);
+            rig.ok(&store);
+            hit += u64::from(moments.kill(&rig, &mirror));
+        } else {
+            hit += u64::from(moments.kill(&rig, &store));
+        }
+        rig.ok(&mirror);
+        rig.ok(&store);
+        rig.ok(["verify"]);
+    }
+    assert!(hit > 0, "no kill hit a running command");
+    fs::rename(rig.provider(), rig.folder.path().join("lost")).expect("to lose a provider");
+    assert_same(
+        &rig.retrieved("back"),
+        &Rig::tree(&rig.files()),
+        "from the mirror alone",
+    );
+}

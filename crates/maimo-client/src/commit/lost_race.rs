@@ -54,7 +54,7 @@ impl Engine {
         let known = {
             let layout = Layout {
                 epoch: 0,
-                channels: self.layout()?,
+                channels: self.current()?,
             };
             let live = |channel: ChannelId, pack: &ObjectRef| self.view(channel)?.live(pack);
             DedupIndex::new(&base.state, &layout, layouts.values(), &base.tail, live)

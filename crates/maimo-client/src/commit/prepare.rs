@@ -29,7 +29,7 @@ impl Engine {
     ) -> Result<Prepared, ClientError> {
         let mut sealer = Sealer::new(self, channels);
         let piece = change.piece.take();
-        let nothing = change.records.is_empty() && piece.is_none();
+        let nothing = change.records.is_empty() && change.restored.is_empty() && piece.is_none();
         let body = if change.merge.is_some() || nothing {
             Body::Segments(Vec::new())
         } else {

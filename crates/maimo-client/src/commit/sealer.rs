@@ -13,7 +13,7 @@ use maimo_vault::{
 };
 
 use crate::{
-    engine::Engine,
+    engine::{Away, Engine},
     error::ClientError,
     journal_cache::JournalCache,
     node_state::NodeState,
@@ -26,6 +26,7 @@ pub(crate) struct Sealer<'e> {
     node: &'e NodeState,
     journal: &'e JournalCache,
     channels: Vec<Arc<OpenChannel>>,
+    away: Arc<Away>,
     /// What a spill may take up again.
     recalled: BTreeMap<PackNumber, Vec<Batch>>,
     /// Sealed and not sent yet.
@@ -45,6 +46,7 @@ impl<'e> Sealer<'e> {
             node: &engine.node,
             journal: &engine.journal,
             channels: channels.to_vec(),
+            away: Arc::clone(&engine.away),
             recalled: BTreeMap::new(),
             waiting: Vec::new(),
             layouts: Vec::new(),
@@ -58,24 +60,36 @@ impl<'e> Sealer<'e> {
         self.recalled.insert(segment, batches);
     }
 
-    /// Sends all that was sealed, and keeps the first channel's vital packs: held everywhere when this returns.
+    /// Sends all that was sealed, and keeps the vital packs. When this returns the first channel holds it; another that does not is away from
+    /// then on, and its head names nothing of it before it does.
     pub(crate) fn send(&mut self) -> Result<(), ClientError> {
         if self.waiting.is_empty() {
             return Ok(());
         }
         self.node.fix_names()?;
-        let first = self.channels.first().map(|channel| channel.id);
         let waiting = core::mem::take(&mut self.waiting);
-        for channel in &self.channels {
+        for (place, channel) in self.channels.iter().enumerate() {
+            if self.away.why(channel.id).is_some() {
+                continue;
+            }
             let mut uploads = Uploads::new(channel);
             for (_, kind, reference, bytes) in waiting.iter().filter(|(to, ..)| *to == channel.id) {
-                if *kind == PackKind::Vital && Some(channel.id) == first {
+                if *kind == PackKind::Vital {
                     self.journal.put(reference, bytes)?;
                 }
                 uploads.add(Upload::of_new(*kind, *reference), bytes.clone());
                 self.sent += reference.length;
             }
-            while uploads.drive()?.is_some() {}
+            let mut drive = || {
+                while uploads.drive()?.is_some() {}
+                Ok(())
+            };
+            match drive() {
+                Err(ClientError::Provider { source, .. }) if place > 0 => {
+                    self.away.note(channel.id, source);
+                }
+                driven => driven?,
+            }
         }
         Ok(())
     }
@@ -86,6 +100,9 @@ impl Sealing for Sealer<'_> {
         let kind = builder.kind();
         let mut references = BTreeMap::new();
         for (place, channel) in self.channels.iter().enumerate() {
+            if self.away.why(channel.id).is_some() {
+                continue;
+            }
             let nonce = PackNonce::draw(&mut random::system());
             let pack = builder.seal(channel.pack_keys(kind), nonce);
             references.insert(channel.id, pack.reference);

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use maimo_core::verify::{Selection, decode_slice};
-use maimo_net::service::Read;
+use maimo_net::{connect::Load, service::Read};
 use maimo_vault::{
     compose::{Base, Sealing as _},
     compress::{Codec, Compressor, Level},
@@ -77,7 +77,7 @@ impl Engine {
         report: &mut PruneReport,
         control: &Control,
     ) -> Result<bool, ClientError> {
-        let channels = self.channels()?;
+        let channels = self.answering(Load::Light)?;
         let mut part = Part::default();
         part.add_ending_in(&plan.base.state, chunks.iter().map(|chunk| chunk.pack));
         let base = self.replay_part(&part)?;

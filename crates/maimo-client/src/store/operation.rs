@@ -52,6 +52,20 @@ impl Engine {
         for attempt in 0..ATTEMPTS {
             let ran = self.run_once(&mut asked, request, attempt == 0, control)?;
             if let Some((mut report, tokens)) = ran {
+                // Before local copies go, which wait for every channel.
+                match self.bring_up_mirrors(control) {
+                    Ok(mirrors) => {
+                        report.bytes_sent += mirrors.bytes_sent;
+                        report.sequence = mirrors.sequence;
+                        report.behind = mirrors.behind;
+                        report.roots = self.named_roots()?;
+                    }
+                    // It is acknowledged; what is behind is told.
+                    Err(ClientError::Provider { .. } | ClientError::Cancelled(_)) => {
+                        report.behind = self.mirror_report()?.behind;
+                    }
+                    Err(error) => return Err(error),
+                }
                 if request.delete_local {
                     let deleted =
                         self.delete_local(&request.paths, &request.excludes, tokens, control)?;
@@ -67,7 +81,7 @@ impl Engine {
                     Ok(()) | Err(ClientError::Provider { .. } | ClientError::Cancelled(_)) => {}
                     Err(error) => return Err(error),
                 }
-                let channels = self.channels()?;
+                let channels = self.answering(Load::Unknown)?;
                 self.look_for_moves(&channels, control)?;
                 // The store stands; a log that stays costs those who come next some time.
                 let _ = self.catalog.tidy();
@@ -90,7 +104,7 @@ impl Engine {
     ) -> Result<Option<(StoreReport, Tokens)>, ClientError> {
         let keys = Arc::clone(&self.keys);
         let source = self.node.source();
-        let channels = self.channels_begun()?;
+        let channels = self.answering(Load::Unknown)?;
         if self.begins_with_much(asked, control)? {
             for channel in &channels {
                 channel.session.expect_much();

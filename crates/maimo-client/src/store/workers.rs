@@ -25,6 +25,7 @@ use futures::{
     future::Either,
     stream::StreamExt,
 };
+use futures_executor::block_on;
 use maimo_core::{id::ChannelId, reference::ObjectRef};
 use maimo_vault::{
     name::PackNumber,
@@ -32,6 +33,7 @@ use maimo_vault::{
 };
 
 use crate::{
+    engine::Away,
     error::ClientError,
     possession::Token,
     random,
@@ -41,7 +43,7 @@ use crate::{
 
 const THREADS: usize = 2;
 
-/// A pack that all channels hold.
+/// A pack that all channels hold that are not away.
 pub(super) struct Arrived {
     pub(super) layout: PackLayout,
     pub(super) objects: BTreeMap<ChannelId, ObjectRef>,
@@ -70,6 +72,18 @@ impl Whole {
         let mut left = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         left.0 = left.0.saturating_sub(1);
         if left.0 == 0 { left.1.take() } else { None }
+    }
+
+    /// Notes that a channel will not have it; returns what has arrived on the others if it was the last.
+    fn given_up(&self, channel: ChannelId) -> Option<Arrived> {
+        {
+            let mut left = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(arrived) = &mut left.1 {
+                arrived.objects.remove(&channel);
+                arrived.tokens.retain(|(of, _)| *of != channel);
+            }
+        }
+        self.held()
     }
 }
 
@@ -131,6 +145,8 @@ struct Shared {
     senders: HashMap<ChannelId, UnboundedSender<Parcel>>,
     spool: Arc<Spool>,
     room: Arc<Room>,
+    /// Channels beside the first that are given up for this run.
+    away: Arc<Away>,
     keep_tokens: bool,
 }
 
@@ -147,6 +163,7 @@ impl Workers {
     pub(super) fn start(
         channels: &[Arc<OpenChannel>],
         spool: &Arc<Spool>,
+        away: &Arc<Away>,
         keep_tokens: bool,
     ) -> Self {
         // No room to wait in: a builder that is handed over is taken, or its maker waits.
@@ -155,7 +172,7 @@ impl Workers {
         let room = Arc::new(Room::new(spool.bytes_max()));
         let mut senders = HashMap::new();
         let mut threads = Vec::new();
-        for channel in channels {
+        for (place, channel) in channels.iter().enumerate() {
             if !channel.session.appetite().is_remote {
                 continue;
             }
@@ -163,8 +180,24 @@ impl Workers {
             senders.insert(channel.id, sender);
             let channel = Arc::clone(channel);
             let (spool, room, done) = (Arc::clone(spool), Arc::clone(&room), done.clone());
+            let away = Arc::clone(away);
             threads.push(thread::spawn(move || {
-                if let Err(error) = send(&channel, parcels, &spool, &room, &done) {
+                let mut line = Line {
+                    channel: &channel,
+                    parcels,
+                    waiting: HashMap::new(),
+                    spool: &spool,
+                    room: &room,
+                    done: &done,
+                };
+                let sent = match line.send() {
+                    Err(ClientError::Provider { source, .. }) if place > 0 => {
+                        away.note(channel.id, source);
+                        line.give_up()
+                    }
+                    sent => sent,
+                };
+                if let Err(error) = sent {
                     room.end();
                     // Nobody listens where the run has ended.
                     let _ = done.send(Err(error));
@@ -176,6 +209,7 @@ impl Workers {
             senders,
             spool: Arc::clone(spool),
             room: Arc::clone(&room),
+            away: Arc::clone(away),
             keep_tokens,
         });
         for _ in 0..THREADS {
@@ -296,10 +330,12 @@ fn seal_and_send(builder: PackBuilder, shared: &Shared) -> Result<Option<Arrived
     let mut tokens = Vec::new();
     let mut here = Vec::new();
     let mut is_first_far = true;
-    for (place, channel) in shared.channels.iter().enumerate() {
+    let answers = |channel: &&Arc<OpenChannel>| shared.away.why(channel.id).is_none();
+    let channels: Vec<_> = shared.channels.iter().filter(answers).collect();
+    for (place, channel) in channels.iter().copied().enumerate() {
         let nonce = PackNonce::draw(&mut random::system());
         let keys = channel.pack_keys(PackKind::Data);
-        let is_last = place + 1 == shared.channels.len();
+        let is_last = place + 1 == channels.len();
         let pack = match builder.take_if(|_| is_last) {
             // In place: its frames are not needed while the last sealed copy is on its way.
             Some(last) => last.into_sealed(keys, nonce),
@@ -341,8 +377,8 @@ fn seal_and_send(builder: PackBuilder, shared: &Shared) -> Result<Option<Arrived
         objects: objects.clone(),
         tokens,
     };
-    // One more than there are: those here are told of last.
-    let whole = Whole::new(far.len() + 1, arrived);
+    // Those here are told of last.
+    let whole = Whole::new(far.len() + here.len(), arrived);
     for (sender, pack) in far {
         let parcel = Parcel {
             number,
@@ -353,57 +389,95 @@ fn seal_and_send(builder: PackBuilder, shared: &Shared) -> Result<Option<Arrived
         // A sender that ended has said why.
         let _ = sender.unbounded_send(parcel);
     }
+    let mut last = None;
     for (channel, reference, bytes) in here {
-        channel.upload(PackKind::Data, reference, &bytes)?;
-        spool.held(number, channel.id)?;
+        let is_first = shared.channels[0].id == channel.id;
+        match channel.upload(PackKind::Data, reference, &bytes) {
+            Ok(()) => {
+                spool.held(number, channel.id)?;
+                last = whole.held();
+            }
+            Err(ClientError::Provider { source, .. }) if !is_first => {
+                shared.away.note(channel.id, source);
+                spool.forget(channel.id, reference.root)?;
+                last = whole.given_up(channel.id);
+            }
+            Err(error) => return Err(error),
+        }
     }
-    Ok(whole.held())
+    Ok(last)
 }
 
-/// Sends what comes from the spool to one channel, until nothing can come any more or the run is over.
-fn send(
-    channel: &OpenChannel,
-    mut parcels: UnboundedReceiver<Parcel>,
-    spool: &Spool,
-    room: &Room,
-    done: &Sender<Result<Arrived, ClientError>>,
-) -> Result<(), ClientError> {
-    let mut uploads = Uploads::new(channel);
-    let mut waiting: HashMap<ObjectRef, Parcel> = HashMap::new();
-    let mut is_open = true;
-    while !room.is_over() {
-        let happened = if uploads.send()? && is_open {
-            // What is sealed meanwhile goes at once, not once a range of what went before has been answered.
-            uploads.step_or(parcels.next())?
-        } else if waiting.is_empty() {
-            return Ok(());
-        } else {
-            Either::Left(uploads.step()?)
-        };
-        match happened {
-            Either::Right(Some(parcel)) => {
-                let upload = if parcel.may_be_there {
-                    Upload::of_rest(PackKind::Data, parcel.pack)
-                } else {
-                    Upload::of_new(PackKind::Data, parcel.pack)
-                };
-                uploads.add(upload, spool.bytes_of(&parcel.pack)?);
-                waiting.insert(parcel.pack, parcel);
-            }
-            Either::Right(None) => is_open = false,
-            Either::Left(held) => {
-                let Some(parcel) = held.and_then(|pack| waiting.remove(&pack)) else {
-                    continue;
-                };
-                spool.held(parcel.number, channel.id)?;
-                spool.drop_bytes(parcel.pack.root);
-                room.give(parcel.pack.length);
-                if let Some(arrived) = parcel.whole.held() {
-                    // Nobody listens where the run has ended.
-                    let _ = done.send(Ok(arrived));
+/// What is sent from the spool to one channel.
+struct Line<'a> {
+    channel: &'a OpenChannel,
+    parcels: UnboundedReceiver<Parcel>,
+    waiting: HashMap<ObjectRef, Parcel>,
+    spool: &'a Spool,
+    room: &'a Room,
+    done: &'a Sender<Result<Arrived, ClientError>>,
+}
+
+impl Line<'_> {
+    /// Sends what comes, until nothing can come any more or the run is over.
+    fn send(&mut self) -> Result<(), ClientError> {
+        let mut uploads = Uploads::new(self.channel);
+        let mut is_open = true;
+        while !self.room.is_over() {
+            let happened = if uploads.send()? && is_open {
+                // What is sealed meanwhile goes at once, not once a range of what went before has been answered.
+                uploads.step_or(self.parcels.next())?
+            } else if self.waiting.is_empty() {
+                return Ok(());
+            } else {
+                Either::Left(uploads.step()?)
+            };
+            match happened {
+                Either::Right(Some(parcel)) => {
+                    let upload = if parcel.may_be_there {
+                        Upload::of_rest(PackKind::Data, parcel.pack)
+                    } else {
+                        Upload::of_new(PackKind::Data, parcel.pack)
+                    };
+                    uploads.add(upload, self.spool.bytes_of(&parcel.pack)?);
+                    self.waiting.insert(parcel.pack, parcel);
+                }
+                Either::Right(None) => is_open = false,
+                Either::Left(held) => {
+                    let Some(parcel) = held.and_then(|pack| self.waiting.remove(&pack)) else {
+                        continue;
+                    };
+                    self.spool.held(parcel.number, self.channel.id)?;
+                    self.leaves(&parcel, parcel.whole.held());
                 }
             }
         }
+        Ok(())
     }
-    Ok(())
+
+    /// Lets go of all that is on its way here and of all that still comes: the others go on without this channel, which is owed it.
+    fn give_up(&mut self) -> Result<(), ClientError> {
+        for (_, parcel) in core::mem::take(&mut self.waiting) {
+            self.drop_parcel(&parcel)?;
+        }
+        while let Some(parcel) = block_on(self.parcels.next()) {
+            self.drop_parcel(&parcel)?;
+        }
+        Ok(())
+    }
+
+    fn drop_parcel(&self, parcel: &Parcel) -> Result<(), ClientError> {
+        self.spool.forget(self.channel.id, parcel.pack.root)?;
+        self.leaves(parcel, parcel.whole.given_up(self.channel.id));
+        Ok(())
+    }
+
+    fn leaves(&self, parcel: &Parcel, arrived: Option<Arrived>) {
+        self.spool.drop_bytes(parcel.pack.root);
+        self.room.give(parcel.pack.length);
+        if let Some(arrived) = arrived {
+            // Nobody listens where the run has ended.
+            let _ = self.done.send(Ok(arrived));
+        }
+    }
 }

@@ -6,7 +6,10 @@ use std::{
 };
 
 use clap::Subcommand;
-use maimo_client::channel::{ChannelReport, OpenChannelRequest};
+use maimo_client::{
+    channel::{ChannelReport, OpenChannelRequest},
+    mirror::{MirrorReport, Role},
+};
 use maimo_core::{
     address::{Address, Network},
     clock::Timestamp,
@@ -40,6 +43,30 @@ pub(crate) enum Command {
     Open(OpenArgs),
     /// List the channels, with what they hold
     List,
+    /// Keep the store on two channels, each of which has all of it
+    ///
+    /// One of the two has the store already; the other is given everything, sealed with keys of its own. The first channel goes on deciding what is
+    /// acknowledged. A mirror that is away is behind, and catches up with a later command. Interrupted, the same command goes on.
+    Mirror {
+        /// A channel
+        #[arg(value_name = "NAME")]
+        one: String,
+        /// Another channel
+        #[arg(value_name = "NAME")]
+        other: String,
+    },
+    /// Make a mirror the first channel: the one that decides what is acknowledged
+    ///
+    /// The one that was becomes a mirror. It may be away, or lost; what other machines stored there without knowing is merged once it is back.
+    First {
+        /// The channel's name
+        name: String,
+    },
+    /// Keep the store no longer on a channel; deletes nothing at the provider
+    Unmirror {
+        /// The channel's name; not the first
+        name: String,
+    },
     /// Forget a channel that the store no longer uses; deletes nothing at the provider
     Close {
         /// The channel's name
@@ -68,6 +95,24 @@ pub(crate) fn run(command: &Command, ctx: &Context) -> Outcome {
         Command::List => {
             let mut client = ctx.client()?;
             Ok(Box::new(Channels(client.channels()?)))
+        }
+        Command::Mirror { one, other } => {
+            let mut client = ctx.client()?;
+            let progress = ctx.ui.progress();
+            let report = client.mirror(one, other, progress.control())?;
+            Ok(Box::new(Mirrored(report)))
+        }
+        Command::First { name } => {
+            let mut client = ctx.client()?;
+            let progress = ctx.ui.progress();
+            let report = client.make_first(name, progress.control())?;
+            Ok(Box::new(Mirrored(report)))
+        }
+        Command::Unmirror { name } => {
+            let mut client = ctx.client()?;
+            let progress = ctx.ui.progress();
+            let report = client.unmirror(name, progress.control())?;
+            Ok(Box::new(Mirrored(report)))
         }
         Command::Close { name } => {
             let mut client = ctx.client()?;
@@ -109,6 +154,86 @@ fn open(args: &OpenArgs, ctx: &Context) -> Outcome {
     Ok(Box::new(Channels(vec![opened])))
 }
 
+struct Mirrored(MirrorReport);
+
+#[derive(Serialize)]
+struct MirroredView<'a> {
+    channels: Vec<MirroredChannel<'a>>,
+    bytes_sent: u64,
+    bytes_received: u64,
+    sequence: u64,
+}
+
+#[derive(Serialize)]
+struct MirroredChannel<'a> {
+    channel: &'a str,
+    role: &'static str,
+    root: Option<String>,
+    behind: u64,
+}
+
+impl Mirrored {
+    fn channels(&self) -> impl Iterator<Item = MirroredChannel<'_>> {
+        let behind = |name: &str| {
+            let mut behind = self.0.behind.iter();
+            behind
+                .find(|behind| behind.channel == name)
+                .map_or(0, |behind| behind.commits)
+        };
+        let channels = self.0.channels.iter().enumerate();
+        channels.map(move |(place, (name, root))| MirroredChannel {
+            channel: name,
+            role: role_text(if place == 0 {
+                Role::First
+            } else {
+                Role::Mirror
+            }),
+            root: shown_root(root),
+            behind: behind(name),
+        })
+    }
+}
+
+impl Report for Mirrored {
+    fn text(&self, page: &mut Page<'_>) -> io::Result<()> {
+        let report = &self.0;
+        writeln!(
+            page,
+            "state {}, {} read, {} sent",
+            report.sequence,
+            Size(report.bytes_received),
+            Size(report.bytes_sent)
+        )?;
+        for channel in self.channels() {
+            let root = channel.root.as_deref().unwrap_or("-");
+            writeln!(page, "  {} ({}): {root}", channel.channel, channel.role)?;
+        }
+        for behind in &report.behind {
+            writeln!(page, "{}", behind.text())?;
+        }
+        Ok(())
+    }
+
+    fn json(&self, page: &mut Page<'_>) -> io::Result<()> {
+        let view = MirroredView {
+            channels: self.channels().collect(),
+            bytes_sent: self.0.bytes_sent,
+            bytes_received: self.0.bytes_received,
+            sequence: self.0.sequence,
+        };
+        page.json("summary", &view)
+    }
+}
+
+/// Returns what a channel is to the store, in a word.
+pub(super) const fn role_text(role: Role) -> &'static str {
+    match role {
+        Role::First => "first",
+        Role::Mirror => "mirror",
+        Role::Unused => "unused",
+    }
+}
+
 struct Channels(Vec<ChannelReport>);
 
 /// A channel as a program reads it.
@@ -123,6 +248,8 @@ pub(super) struct ChannelView<'a> {
     check: &'a str,
     network: &'static str,
     last_seen: Option<String>,
+    role: &'static str,
+    behind: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     trouble: Option<&'a str>,
 }
@@ -139,6 +266,8 @@ impl<'a> ChannelView<'a> {
             check: &channel.check,
             network: network_of(&channel.address),
             last_seen: channel.last_seen.map(|day| Moment::from(day).day()),
+            role: role_text(channel.role),
+            behind: channel.behind,
             trouble: channel.trouble.as_deref(),
         }
     }
@@ -170,6 +299,7 @@ pub(super) fn write_channels(page: &mut Page<'_>, channels: &[ChannelReport]) ->
         ("used", Align::Right),
         ("cap", Align::Right),
         ("state", Align::Right),
+        ("role", Align::Left),
         ("root", Align::Left),
         ("last seen", Align::Left),
         ("network", Align::Left),
@@ -183,6 +313,7 @@ pub(super) fn write_channels(page: &mut Page<'_>, channels: &[ChannelReport]) ->
                 .map_or("?".to_owned(), |used| Size(used).to_string()),
             cap_text(channel.cap),
             channel.sequence.to_string(),
+            role_text(channel.role).to_owned(),
             shown_root(&channel.root).map_or("-".to_owned(), |root| root[..12].to_owned()),
             seen_text(channel.last_seen),
             network_of(&channel.address).to_owned(),
@@ -191,6 +322,13 @@ pub(super) fn write_channels(page: &mut Page<'_>, channels: &[ChannelReport]) ->
     }
     table.write(page)?;
     for channel in channels {
+        if channel.behind > 0 {
+            let (name, commits) = (&channel.name, channel.behind);
+            writeln!(
+                page,
+                "{name} is a mirror that is behind, by {commits} commits"
+            )?;
+        }
         if let Some(trouble) = &channel.trouble {
             writeln!(page, "{trouble}")?;
         }

@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use super::{
     Outcome,
-    channel::{network_of, seen_text, shown_root},
+    channel::{network_of, role_text, seen_text, shown_root},
     client::{ClientView, write_clients},
     verify::{LOSSES, class_name, proven_sentences, result_name},
     volume::{VolumeState, VolumeStatus, VolumeView, write_volumes},
@@ -127,6 +127,8 @@ struct ChannelView<'a> {
     check: &'a str,
     network: &'static str,
     last_seen: Option<String>,
+    role: &'static str,
+    behind: u64,
     last_audit: Option<AuditView>,
     proven: Option<ProvenView>,
 }
@@ -215,6 +217,8 @@ impl<'a> ChannelView<'a> {
             check: &channel.check,
             network: network_of(&channel.address),
             last_seen: channel.last_seen.map(|day| Moment::from(day).day()),
+            role: role_text(channel.role),
+            behind: channel.behind,
             last_audit: audit.map(AuditView::of),
             proven: proven.as_ref().map(ProvenView::of),
         }
@@ -228,6 +232,12 @@ impl Status {
         if let Some(client) = &self.client {
             if client.channels.is_empty() {
                 attention.push("no channel is open: `maimo channel open DIRECTORY`".to_owned());
+            }
+            for channel in client.channels.iter().filter(|channel| channel.behind > 0) {
+                attention.push(format!(
+                    "mirror {} is behind by {} commits: it catches up with the next `maimo store` that reaches it",
+                    channel.channel, channel.behind
+                ));
             }
             if let Some(why) = &client.behind {
                 attention.push(format!(
@@ -335,7 +345,8 @@ impl Report for Status {
                 writeln!(page, "  {}  {}", channel.channel, channel.address)?;
                 let network = network_of(&channel.address);
                 let seen = seen_text(channel.last_seen);
-                writeln!(page, "    by {network}, last seen {seen}")?;
+                let role = role_text(channel.role);
+                writeln!(page, "    {role}, by {network}, last seen {seen}")?;
                 if let Some(root) = shown_root(&channel.root) {
                     writeln!(page, "    root {root}")?;
                 }

@@ -83,6 +83,8 @@ struct StoredView {
     errors: u64,
     sequence: u64,
     roots: Vec<RootView>,
+    /// Mirrors that do not have it yet.
+    behind: Vec<String>,
     dry_run: bool,
 }
 
@@ -127,6 +129,13 @@ impl Report for Stored {
             for (channel, root) in &report.roots {
                 writeln!(page, "  {channel}: {root}")?;
             }
+            for behind in &report.behind {
+                writeln!(
+                    page,
+                    "{}; it catches up with a later command",
+                    behind.text()
+                )?;
+            }
         }
         Ok(())
     }
@@ -148,6 +157,7 @@ impl Report for Stored {
             errors: report.troubles.len() as u64,
             sequence: report.sequence,
             roots: roots.collect(),
+            behind: report.behind.iter().map(|it| it.channel.clone()).collect(),
             dry_run: self.dry_run,
         };
         page.json("summary", &view)

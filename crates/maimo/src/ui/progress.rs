@@ -361,6 +361,7 @@ const fn phase_name(phase: Phase) -> &'static str {
         Phase::Deleting => "deleting",
         Phase::Retrieving => "retrieving",
         Phase::Pruning => "pruning",
+        Phase::Mirroring => "mirroring",
         Phase::Recovering => "recovering",
         _ => "working",
     }

@@ -12,6 +12,7 @@ mod support;
 
 mod invitations;
 mod job;
+mod mirrors;
 mod node;
 mod peers;
 mod progress;
