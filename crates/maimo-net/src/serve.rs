@@ -17,7 +17,7 @@ mod workers;
 
 pub use self::{
     connection::{FIRST_CALL, STRANGER_BYTES_MAX},
-    counters::Counters,
+    counters::{ByCall, Counters},
     limits::Limits,
 };
 

@@ -19,7 +19,7 @@ use toml::{Table, Value};
 pub(crate) use self::{
     domains::DomainFolders,
     setting::{Origin, Settable, Setting},
-    values::{Bytes, Circuits, Limit, LogFormat, Span, Way, Ways},
+    values::{Bytes, Circuits, Limit, LogFormat, Loopback, Span, Way, Ways},
 };
 use crate::{
     cli::{Global, variable_of},
@@ -107,6 +107,10 @@ keys! {
     announce: Vec<Address> = Vec::new();
     /// How many seconds `start` lets running requests end in when it is told to stop.
     drain_seconds: u32 = 30;
+    /// Where `start` tells figures in the text format of Prometheus, under `/metrics`: a port of loopback, as in "127.0.0.1:9464"; empty for nowhere.
+    metrics: Loopback = Loopback::NONE;
+    /// Those figures name clients by their labels; else they only count them.
+    metrics_clients: bool = false;
     /// What is logged: `error`, `warn`, `info`, `debug`, `trace`, or of which part, as in `warn,maimo_net=debug`; empty for what `verbose` says.
     log: String = String::new();
     /// How it is logged: `text` or `json`.

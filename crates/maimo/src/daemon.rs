@@ -11,19 +11,21 @@
 //! Invariant: a request that was answered is durable whatever happens to this process, so that stopping is a courtesy and no duty.
 
 mod entrance;
+mod figures;
 pub(crate) mod manager;
 #[allow(
     dead_code,
     reason = "commands come to it by a socket, which is the next step"
 )]
 mod owner;
+mod scrape;
 mod stop;
 mod tally;
 #[cfg(test)]
 mod tests;
 pub(crate) mod upkeep;
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use maimo_client::clock::Clock;
 use maimo_core::{
@@ -32,11 +34,11 @@ use maimo_core::{
     identity::AuthPublicKey,
 };
 use maimo_net::serve::{Limits, Resources};
-use maimo_provider::provider::Provider;
-use tokio::{sync::mpsc, task::JoinSet, time};
+use maimo_provider::{error::ProviderError, provider::Provider, sweep::SweepReport};
+use tokio::{net::TcpListener, sync::mpsc, task::JoinSet, time};
 
-use self::entrance::Node;
 pub(crate) use self::{entrance::Entrance, owner::Owner, stop::Stop, tally::Tally, upkeep::Upkeep};
+use self::{entrance::Node, figures::Figures};
 use crate::{error::CommandError, network::Network};
 
 /// How often is looked for what may be freed. Grace is counted in days.
@@ -58,8 +60,21 @@ pub(crate) struct Daemon {
     pub(crate) drain: Duration,
     /// What is counted.
     pub(crate) tally: Arc<Tally>,
+    /// Where figures are told over HTTP, if they are.
+    pub(crate) metrics: Option<Metrics>,
     /// How often that is written to the log; at the end it always is.
     pub(crate) tell_every: Duration,
+}
+
+/// Where figures are told, and how much of them.
+#[derive(Debug, Clone)]
+pub(crate) struct Metrics {
+    /// An address of loopback.
+    pub(crate) at: SocketAddr,
+    /// Whether clients are named by their labels.
+    pub(crate) names_clients: bool,
+    /// The home whose upkeep is told of.
+    pub(crate) home: PathBuf,
 }
 
 /// Where the node is, and who, on one network.
@@ -99,12 +114,16 @@ impl Daemon {
         ready: impl FnOnce(&[Standing]) -> Result<(), CommandError>,
     ) -> Result<(), CommandError> {
         let (told, mut stand) = mpsc::unbounded_channel();
+        let mut watched = JoinSet::new();
+        if let Some(metrics) = &self.metrics {
+            self.tell_figures(metrics, &mut watched).await?;
+        }
         let expected = self.entrances.len();
         let mut entrances = JoinSet::new();
         if let Some(provider) = &self.provider {
             let node = Node {
                 provider: provider.clone(),
-                network: self.network,
+                network: Arc::clone(&self.network),
                 resources: Resources::new(Limits {
                     drain: self.drain,
                     ..Limits::DEFAULT
@@ -156,7 +175,10 @@ impl Daemon {
                     break;
                 }
                 _ = tell.tick(), if expected > 0 => self.tally.log(),
-                _ = sweep.tick() => self.provider.clone().into_iter().for_each(sweep_once),
+                _ = sweep.tick() => {
+                    let sweep = |provider| sweep_once(provider, Arc::clone(&self.tally));
+                    self.provider.clone().into_iter().for_each(sweep);
+                }
                 _ = beat.tick(), if pulse.is_some() => match &self.provider {
                     Some(provider) => beat_once(provider.clone()),
                     None => manager::alive(),
@@ -167,6 +189,8 @@ impl Daemon {
             // Nothing told the others, who would serve on.
             entrances.abort_all();
         }
+        // Nobody looks any more: what has the store open is to be closed.
+        watched.abort_all();
         manager::stopping();
         tracing::info!("stopping: what runs may end");
         let (owner, drain) = (self.owner, self.drain);
@@ -192,6 +216,43 @@ impl Daemon {
     }
 }
 
+impl Daemon {
+    /// Has figures told for as long as `watched` is there.
+    async fn tell_figures(
+        &self,
+        metrics: &Metrics,
+        watched: &mut JoinSet<()>,
+    ) -> Result<(), CommandError> {
+        let listener = TcpListener::bind(metrics.at).await.map_err(|error| {
+            CommandError::config(format!("cannot tell figures at {}: {error}", metrics.at))
+                .hint("set `metrics` to a port of loopback that nothing else uses")
+        })?;
+        let figures = Figures {
+            provider: self.provider.clone(),
+            network: Arc::clone(&self.network),
+            tally: Arc::clone(&self.tally),
+            store: self.owner.as_ref().map(|_| Arc::default()),
+            names_clients: metrics.names_clients,
+            home: metrics.home.clone(),
+            since: now(),
+        };
+        if let Some((owner, store)) = self.owner.clone().zip(figures.store.clone()) {
+            watched.spawn(async move {
+                let mut look = time::interval(figures::LOOK);
+                look.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
+                loop {
+                    look.tick().await;
+                    let (owner, store) = (owner.clone(), Arc::clone(&store));
+                    // One that fails is tried again.
+                    let _ = tokio::task::spawn_blocking(move || store.look(&owner)).await;
+                }
+            });
+        }
+        watched.spawn(scrape::serve(listener, Arc::new(move || figures.write())));
+        Ok(())
+    }
+}
+
 fn panicked(error: &tokio::task::JoinError) -> CommandError {
     CommandError::new(
         crate::error::Exit::Failed,
@@ -201,9 +262,17 @@ fn panicked(error: &tokio::task::JoinError) -> CommandError {
 }
 
 /// Frees what may be freed.
-fn sweep_once(provider: Provider) {
-    tokio::task::spawn_blocking(move || match provider.sweep(now()) {
-        Ok(report) if report == maimo_provider::sweep::SweepReport::default() => {}
+fn sweep_once(provider: Provider, tally: Arc<Tally>) {
+    tokio::task::spawn_blocking(move || {
+        let swept = provider.sweep(now());
+        tally.sweep(swept.as_ref().ok());
+        tell_swept(swept);
+    });
+}
+
+fn tell_swept(swept: Result<SweepReport, ProviderError>) {
+    match swept {
+        Ok(report) if report == SweepReport::default() => {}
         Ok(report) => tracing::info!(
             bytes = report.bytes,
             packs = report.packs,
@@ -211,7 +280,7 @@ fn sweep_once(provider: Provider) {
             "freed what was out of grace"
         ),
         Err(error) => tracing::warn!(kind = ?kind(&error), "could not free what is out of grace"),
-    });
+    }
 }
 
 /// Says that the node lives if its ledger answers: threads that all wait for a disk would not.
@@ -224,7 +293,7 @@ fn beat_once(provider: Provider) {
     });
 }
 
-fn kind(error: &maimo_provider::error::ProviderError) -> maimo_core::error::ErrorKind {
+fn kind(error: &ProviderError) -> maimo_core::error::ErrorKind {
     maimo_core::error::Classify::kind(error)
 }
 

@@ -11,6 +11,7 @@ mod control;
 mod daemon;
 mod error;
 mod logs;
+mod metrics;
 mod network;
 mod passphrase;
 mod places;

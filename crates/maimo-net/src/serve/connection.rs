@@ -119,6 +119,9 @@ impl Connection {
         count(&self.shared.counting.calls);
         let is_first = !self.was_called.swap(true, Ordering::Relaxed);
         let call = incoming.path().and_then(Call::of_path);
+        if let Some(call) = call {
+            count(&self.shared.counting.called[call as usize]);
+        }
         match (self.standing(), call) {
             // Whose access was revoked may have been invited again.
             (Standing::Stranger | Standing::Away(ServiceError::Revoked), Some(Call::Redeem))
@@ -210,6 +213,7 @@ impl Connection {
             .await;
         match done {
             Ok((Ok(body), held)) => {
+                self.answered(call);
                 let sent = answer.send(http::StatusCode::OK, body).await;
                 drop(held);
                 log_unsent(&sent);
@@ -229,6 +233,7 @@ impl Connection {
                 if !was_known {
                     self.open_session().await;
                 }
+                self.answered(Call::Redeem);
                 log_unsent(
                     &answer
                         .send(http::StatusCode::OK, welcome.encode().into())
@@ -293,6 +298,7 @@ impl Connection {
         match known {
             Ok(standing) => {
                 self.stand(standing);
+                self.answered(Call::Present);
                 log_unsent(&answer.send(http::StatusCode::OK, Parts::default()).await);
             }
             Err(error) => self.send_away(answer, &error).await,
@@ -374,6 +380,10 @@ impl Connection {
             .map_err(|_| ServiceError::Busy(PAUSE))?;
         held.bytes.extend([own, all]);
         Ok(())
+    }
+
+    fn answered(&self, call: Call) {
+        count(&self.shared.counting.answered[call as usize]);
     }
 
     /// Tells why, then closes the connection.

@@ -2,6 +2,11 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use crate::wire::Call;
+
+/// A number for each call, in the order of [`Call::ALL`].
+pub type ByCall = [u64; Call::ALL.len()];
+
 /// A snapshot of what a server has done since it began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
@@ -22,6 +27,10 @@ pub struct Counters {
     pub broken: u64,
     /// Calls that came in.
     pub calls: u64,
+    /// Of those, by which call it was.
+    pub called: ByCall,
+    /// Of those, done and answered.
+    pub answered: ByCall,
     /// Of those, answered with an error.
     pub refused: u64,
     /// Of those, answered with *busy*.
@@ -48,6 +57,8 @@ impl Counters {
             sent_away: self.sent_away + other.sent_away,
             broken: self.broken + other.broken,
             calls: self.calls + other.calls,
+            called: core::array::from_fn(|call| self.called[call] + other.called[call]),
+            answered: core::array::from_fn(|call| self.answered[call] + other.answered[call]),
             refused: self.refused + other.refused,
             busy: self.busy + other.busy,
             panicked: self.panicked + other.panicked,
@@ -65,6 +76,8 @@ pub(crate) struct Counting {
     pub(crate) sent_away: AtomicU64,
     pub(crate) broken: AtomicU64,
     pub(crate) calls: AtomicU64,
+    pub(crate) called: [AtomicU64; Call::ALL.len()],
+    pub(crate) answered: [AtomicU64; Call::ALL.len()],
     pub(crate) refused: AtomicU64,
     pub(crate) busy: AtomicU64,
     pub(crate) panicked: AtomicU64,
@@ -80,6 +93,8 @@ impl Counting {
             sent_away: read(&self.sent_away),
             broken: read(&self.broken),
             calls: read(&self.calls),
+            called: self.called.each_ref().map(read),
+            answered: self.answered.each_ref().map(read),
             refused: read(&self.refused),
             busy: read(&self.busy),
             panicked: read(&self.panicked),

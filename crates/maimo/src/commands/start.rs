@@ -16,7 +16,9 @@ use crate::{
     config::{Config, Way},
     context::Context,
     control::{self, CountConnections},
-    daemon::{self, Daemon, Entrance, Owner, Standing, Stop, Tally, Upkeep, upkeep::Settings},
+    daemon::{
+        self, Daemon, Entrance, Metrics, Owner, Standing, Stop, Tally, Upkeep, upkeep::Settings,
+    },
     error::{CommandError, Exit},
     network::announced_by_tcp,
     ui::{Page, Report, Told, shown_path},
@@ -66,6 +68,11 @@ pub(crate) fn run(_args: &Args, ctx: &Context) -> Outcome {
         entrances,
         drain: Duration::from_secs(ctx.config.drain_seconds.value.into()),
         tally,
+        metrics: ctx.config.metrics.value.address().map(|at| Metrics {
+            at,
+            names_clients: ctx.config.metrics_clients.value,
+            home: ctx.places.home.clone(),
+        }),
         tell_every: daemon::TELL,
     };
     let ui = ctx.ui.clone();

@@ -320,6 +320,44 @@ impl Settable for Vec<SocketAddr> {
     }
 }
 
+/// An address of this machine that nobody else can connect to, or none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Loopback(Option<SocketAddr>);
+
+impl Loopback {
+    pub(crate) const NONE: Self = Self(None);
+
+    /// Returns the address.
+    pub(crate) const fn address(self) -> Option<SocketAddr> {
+        self.0
+    }
+}
+
+impl Settable for Loopback {
+    fn from_toml(value: &Value) -> Result<Self, String> {
+        let text = value.as_str().ok_or_else(|| "not a text".to_owned())?;
+        Self::from_text(text)
+    }
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        if text.is_empty() {
+            return Ok(Self::NONE);
+        }
+        let address = SocketAddr::from_text(text)?;
+        if !address.ip().is_loopback() || address.port() == 0 {
+            return Err(format!(
+                "`{text}` is no port of loopback, as in 127.0.0.1:9464: others must not read it"
+            ));
+        }
+        Ok(Self(Some(address)))
+    }
+
+    fn to_toml(&self) -> Option<Value> {
+        let text = self.0.map_or_else(String::new, |at| at.to_string());
+        Some(Value::String(text))
+    }
+}
+
 /// Addresses for others, of the kind that TCP reaches.
 impl Settable for Vec<Address> {
     fn from_toml(value: &Value) -> Result<Self, String> {
@@ -405,6 +443,26 @@ mod tests {
         assert!(Limit::from_toml(&Value::Integer(-1)).is_err());
         let limit = Limit::parse("3KB").unwrap();
         assert_eq!(Limit::from_toml(&limit.to_toml().unwrap()), Ok(limit));
+    }
+
+    #[test]
+    fn figures_are_told_on_loopback_and_nowhere_else() {
+        for right in ["127.0.0.1:9464", "[::1]:1", "127.9.9.9:80"] {
+            let read = Loopback::from_text(right).unwrap();
+            assert_eq!(read.address().unwrap().to_string(), right);
+            assert_eq!(Loopback::from_toml(&read.to_toml().unwrap()), Ok(read));
+        }
+        assert_eq!(Loopback::from_text(""), Ok(Loopback::NONE));
+        for wrong in [
+            "0.0.0.0:9464",
+            "192.0.2.1:80",
+            "[::]:80",
+            "127.0.0.1:0",
+            "9464",
+        ] {
+            assert!(Loopback::from_text(wrong).is_err(), "{wrong}");
+        }
+        assert!(Loopback::from_toml(&Value::Integer(9464)).is_err());
     }
 
     #[test]

@@ -3,10 +3,23 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use maimo_net::serve::{Counters, Server};
+use maimo_provider::sweep::SweepReport;
 
-/// Counts what all servers of the node do.
+/// Counts what all servers of the node do, and what sweeps freed.
 #[derive(Default)]
-pub(crate) struct Tally(Mutex<Vec<Arc<Server>>>);
+pub(crate) struct Tally {
+    servers: Mutex<Vec<Arc<Server>>>,
+    swept: Mutex<Swept>,
+}
+
+/// What sweeps did since the node started.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Swept {
+    pub(super) sweeps: u64,
+    pub(super) failed: u64,
+    pub(super) packs: u64,
+    pub(super) bytes: u64,
+}
 
 impl Tally {
     /// Counts a server's work, too.
@@ -40,7 +53,26 @@ impl Tally {
         );
     }
 
-    fn counters(&self) -> Counters {
+    /// Notes a sweep, and what it freed; none if it failed.
+    pub(super) fn sweep(&self, report: Option<&SweepReport>) {
+        let mut swept = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
+        swept.sweeps += 1;
+        match report {
+            Some(report) => {
+                swept.packs += report.packs;
+                swept.bytes += report.bytes;
+            }
+            None => swept.failed += 1,
+        }
+    }
+
+    /// Returns what sweeps did.
+    pub(super) fn swept(&self) -> Swept {
+        *self.swept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns what was counted on all networks together.
+    pub(super) fn counters(&self) -> Counters {
         let servers = self.servers();
         let counters = servers.iter().map(|server| server.counters());
         counters.fold(Counters::default(), Counters::and)
@@ -48,6 +80,6 @@ impl Tally {
 
     fn servers(&self) -> MutexGuard<'_, Vec<Arc<Server>>> {
         // A list that only grows is whole after a panic as before.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.servers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -46,7 +46,7 @@ impl<'a> MakeWriter<'a> for Log {
 }
 
 /// Runs a node that tells what it served every `every`; `visit` comes by and stays until it returns, then the node stops.
-fn run(every: Duration, visit: impl FnOnce(&Log, std::net::SocketAddr) + Send + 'static) -> Log {
+fn run(every: Duration, visit: impl FnOnce(&Log, SocketAddr) + Send + 'static) -> Log {
     let folder = tempfile::tempdir().unwrap();
     let provider = Provider::create(&folder.path().join("provider")).unwrap();
     // Where it is is kept on a volume.
@@ -65,6 +65,7 @@ fn run(every: Duration, visit: impl FnOnce(&Log, std::net::SocketAddr) + Send + 
         }],
         drain: Duration::from_secs(1),
         tally: Arc::default(),
+        metrics: None,
         tell_every: every,
     };
     let log = Log::default();

@@ -9,6 +9,7 @@ use maimo_core::{
     ticket::Ticket,
 };
 use maimo_net::{
+    circuits::Statistics,
     connect::{Connector, Load, Welcome},
     connector::{self, NetworkConnector},
     rate::Limits,
@@ -59,6 +60,12 @@ impl Network {
     /// Returns a Tor to be reached by, to be called on the runtime.
     pub(crate) async fn service_tor(&self, way: Way) -> Result<Tor, ServiceError> {
         Tor::start(&self.settings, way, Role::Service, &self.link).await
+    }
+
+    /// Returns what all connections of this process to providers did; none where none was made, or one is being made just now.
+    pub(crate) fn statistics(&self) -> Option<Statistics> {
+        let connector = self.connector.try_lock().ok()?;
+        Some(connector.as_ref()?.statistics())
     }
 
     /// Returns what connects, made at the first call.

@@ -31,6 +31,11 @@ impl Moment {
         self.zoned(TimeZone::UTC).date().to_string()
     }
 
+    /// Returns the seconds since 1970; 0 before that.
+    pub(crate) fn seconds(self) -> u64 {
+        u64::try_from(self.0.as_second()).unwrap_or(0)
+    }
+
     /// Returns RFC 3339 in UTC.
     pub(crate) fn rfc3339(self) -> String {
         self.0.to_string()

@@ -12,6 +12,7 @@ mod support;
 
 mod invitations;
 mod job;
+mod metrics;
 mod mirrors;
 mod node;
 mod peers;

@@ -42,6 +42,15 @@ impl Node {
         }
     }
 
+    /// Runs what a machine has, whatever it is.
+    pub(crate) fn of(machine: Machine) -> Self {
+        Self {
+            machine,
+            at: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            running: None,
+        }
+    }
+
     /// Makes one that runs.
     pub(crate) fn running() -> Self {
         let mut node = Self::new();

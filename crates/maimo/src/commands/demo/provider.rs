@@ -52,6 +52,7 @@ impl Served {
             entrances: vec![entrance],
             drain: Duration::from_secs(5),
             tally: Arc::default(),
+            metrics: None,
             tell_every: daemon::TELL,
         };
         let (told, stands) = mpsc::channel();
