@@ -75,6 +75,9 @@ pub struct PruneReport {
 /// How often a plan is made anew after other devices were faster.
 const ATTEMPTS: u32 = 8;
 
+/// From how many dead bytes on a prune has segments of the journal written again for them.
+const DEAD_BYTES_MIN: u64 = 256 * 1024;
+
 /// What a prune would do to one state.
 struct Plan {
     /// The state that it stands on, without its revisions.
@@ -252,7 +255,13 @@ impl Engine {
         let mut sent = 0;
         for _ in 0..ATTEMPTS {
             control.check()?;
-            let Some(chosen) = plan_merge(&self.weights()?) else {
+            let mut weights = self.weights()?;
+            let dead: u64 = weights.iter().map(|weight| weight.dead).sum();
+            if dead < DEAD_BYTES_MIN {
+                // Writing them again would send more than all that was let go of by the head.
+                weights.iter_mut().for_each(|weight| weight.dead = 0);
+            }
+            let Some(chosen) = plan_merge(&weights) else {
                 break;
             };
             let change = Change {

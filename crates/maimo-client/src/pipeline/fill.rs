@@ -299,6 +299,8 @@ impl<'a> Filler<'a> {
         // Files that are all alike end in the open pack though they add nothing to it.
         if is_repeated && self.repeated.bytes > REPEATED_BYTES_MAX {
             self.close(false)?;
+            // Nothing is open between this file and the next: a commit that waited for one more would leave a pack of a few files behind.
+            self.commit_if_due()?;
         }
         Ok(())
     }
