@@ -259,7 +259,9 @@ impl Engine {
             let dead: u64 = weights.iter().map(|weight| weight.dead).sum();
             if dead < DEAD_BYTES_MIN {
                 // Writing them again would send more than all that was let go of by the head.
-                weights.iter_mut().for_each(|weight| weight.dead = 0);
+                for weight in &mut weights {
+                    weight.dead = 0;
+                }
             }
             let Some(chosen) = plan_merge(&weights) else {
                 break;
