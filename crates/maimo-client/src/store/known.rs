@@ -36,6 +36,8 @@ struct Index {
     packs: Vec<PackNumber>,
 }
 
+/// How many chunks are added before they are put in order with the others.
+const ADDED_MAX: usize = 1 << 18;
 /// For how many revisions room is made at once.
 const REVISIONS_RESERVED_MAX: usize = 1 << 24;
 
@@ -128,6 +130,13 @@ impl Index {
                 self.added.insert(key, (pack, place));
             }
         }
+        if self.added.len() > ADDED_MAX {
+            let added = self.added.drain();
+            self.stored
+                .extend(added.map(|(key, (pack, place))| (key, pack, place)));
+            self.added.shrink_to_fit();
+            self.order();
+        }
     }
 
     /// Adds chunks of a pack to what is to be put in order.
@@ -211,4 +220,39 @@ fn key(id: &ChunkId) -> [u8; 16] {
     let mut key = [0; 16];
     key.copy_from_slice(&id.0[..16]);
     key
+}
+
+#[cfg(test)]
+mod tests {
+    use maimo_vault::name::WriterId;
+
+    use super::*;
+
+    fn id(n: usize) -> ChunkId {
+        ChunkId(*blake3::hash(&n.to_le_bytes()).as_bytes())
+    }
+
+    fn number(n: u64) -> PackNumber {
+        PackNumber {
+            writer: WriterId([1; 16]),
+            n,
+        }
+    }
+
+    #[test]
+    fn a_chunk_is_found_where_it_came_first_however_many_come_after() {
+        let mut index = Index::default();
+        index.gather(number(0), [(7, id(0)), (8, id(1))].into_iter());
+        index.gather(number(1), [(3, id(1))].into_iter());
+        index.order();
+        let many = (0..).zip((0..ADDED_MAX + 9).map(id));
+        index.add(number(2), many);
+        index.add(number(3), [(0, id(5)), (1, id(ADDED_MAX + 9))].into_iter());
+        assert!(index.added.len() < 9, "{}", index.added.len());
+        let place = |n| index.place(&key(&id(n)));
+        assert_eq!((place(0), place(1)), (Some((0, 7)), Some((0, 8))));
+        assert_eq!(place(5), Some((2, 5)));
+        assert_eq!(place(ADDED_MAX + 9), Some((3, 1)));
+        assert_eq!(place(ADDED_MAX + 10), None);
+    }
 }
