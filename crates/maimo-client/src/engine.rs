@@ -14,6 +14,7 @@
 use std::{
     collections::{BTreeMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use maimo_core::{
@@ -87,20 +88,20 @@ pub(crate) struct Engine {
     pub(crate) joined: Option<StorePart>,
 }
 
-/// Channels beside the first that did not answer or refused, and why. They are let be until the next [`Engine::sync`].
+/// Channels beside the first that did not answer or refused, why, and since when. They are let be for a while: each try may take its time.
 #[derive(Default)]
-pub(crate) struct Away(Mutex<BTreeMap<ChannelId, ServiceError>>);
+pub(crate) struct Away(Mutex<BTreeMap<ChannelId, (ServiceError, Instant)>>);
 
 impl Away {
     pub(crate) fn note(&self, channel: ChannelId, why: ServiceError) {
-        self.all().insert(channel, why);
+        self.all().insert(channel, (why, Instant::now()));
     }
 
     pub(crate) fn why(&self, channel: ChannelId) -> Option<ServiceError> {
-        self.all().get(&channel).cloned()
+        self.all().get(&channel).map(|(why, _)| why.clone())
     }
 
-    fn all(&self) -> MutexGuard<'_, BTreeMap<ChannelId, ServiceError>> {
+    fn all(&self) -> MutexGuard<'_, BTreeMap<ChannelId, (ServiceError, Instant)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -194,10 +195,12 @@ impl Engine {
         Ok(open)
     }
 
-    /// Lets mirrors that were away be tried again, each by a new connection.
-    pub(crate) fn try_mirrors_again(&mut self) {
-        let away = core::mem::take(&mut *self.away.all());
-        self.open.retain(|open| !away.contains_key(&open.id));
+    /// Lets mirrors be tried again that have been away for so long, each by a new connection.
+    pub(crate) fn try_mirrors_again(&mut self, after: Duration) {
+        let mut away = self.away.all();
+        let is_due = |id: &ChannelId| away.get(id).is_some_and(|(_, at)| at.elapsed() >= after);
+        self.open.retain(|open| !is_due(&open.id));
+        away.retain(|_, (_, at)| at.elapsed() < after);
     }
 
     /// Returns a channel, and connects to it if that is still to be done.

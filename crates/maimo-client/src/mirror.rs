@@ -4,7 +4,7 @@
 //! what it shows, never queued: packs are sealed for it anew ([`crate::supply`]) and recorded portion by portion, then its head moves. So whatever
 //! interrupts this, the next attempt goes on where it was.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use maimo_core::id::{ChannelId, RootHash};
 use maimo_net::{connect::Load, service::ServiceError};
@@ -135,6 +135,7 @@ impl Client {
         if self.engine.layout()?.len() < 2 {
             return self.engine.mirror_report();
         }
+        self.engine.try_mirrors_again(Duration::ZERO);
         self.engine.sync(control)?;
         self.engine.bring_up_mirrors(control)
     }
@@ -171,6 +172,7 @@ impl Engine {
                 hint: Some("name two: `maimo channel list` lists them"),
             });
         }
+        self.try_mirrors_again(Duration::ZERO);
         self.sync(control)?;
         let layout = self.layout_known()?;
         let has = |row: &&ChannelRow| layout.channels.contains(&row.id);

@@ -7,7 +7,7 @@
 //! A channel that shows what it showed costs one call. Invariant: nothing of a head is used before it is known to descend from the last root
 //! seen; where it does not, both signed heads are kept as evidence and the operation ends.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use bytes::Bytes;
 use maimo_core::{
@@ -41,6 +41,8 @@ use crate::{
 
 /// How often a channel is read again after other devices moved on while it was read.
 const READS: u32 = 16;
+/// How long a mirror that did not answer is let be.
+const TRY_MIRRORS_AFTER: Duration = Duration::from_mins(1);
 /// How many layouts, each newer than the one before, one sync follows.
 const LAYOUTS_MAX: u32 = 8;
 
@@ -58,7 +60,7 @@ impl Engine {
     /// was last read. A channel that shows a newer layout is believed: it was made the first, or has followed one that was.
     pub(crate) fn sync(&mut self, control: &Control) -> Result<Synced, ClientError> {
         control.tell(Event::Phase(Phase::Synchronising));
-        self.try_mirrors_again();
+        self.try_mirrors_again(TRY_MIRRORS_AFTER);
         let mut synced = Synced::default();
         for _ in 0..LAYOUTS_MAX {
             let first = match self.sync_first(&mut synced, control) {
@@ -119,6 +121,9 @@ impl Engine {
     /// Reads the other channels, as far as they answer.
     fn sync_others(&mut self, control: &Control) -> Result<(), ClientError> {
         for id in self.layout()?.into_iter().skip(1) {
+            if self.away.why(id).is_some() {
+                continue;
+            }
             let read = self
                 .channel(id)
                 .and_then(|channel| self.read_channel(&channel));

@@ -4,6 +4,8 @@
 //! let follow beforehand. So it takes nothing of the old one, which may be away: if it is not, it follows at once; if it comes back, it either
 //! shows what was built on, and follows, or commits that other machines made there meanwhile, which are merged ([`super::join`]).
 
+use std::time::Duration;
+
 use maimo_vault::journal::record::Record;
 
 use super::MirrorReport;
@@ -41,6 +43,7 @@ impl Client {
 impl Engine {
     fn make_first(&mut self, name: &str, control: &Control) -> Result<MirrorReport, ClientError> {
         let row = self.opened_as(name)?;
+        self.try_mirrors_again(Duration::ZERO);
         let is_away = match self.sync(control) {
             Ok(_) => false,
             Err(error @ ClientError::Provider { .. }) => {
