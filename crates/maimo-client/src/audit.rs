@@ -19,8 +19,9 @@ use maimo_core::{
     id::{ChannelId, RootHash},
     identity::ClientPublicKey,
     inventory::Inventory,
+    live_map::LiveMap,
     reference::ObjectRef,
-    units::BLOCKS_PER_GROUP,
+    units::{BLOCKS_PER_GROUP, groups},
 };
 use maimo_net::service::{ServiceError, Session, WhichHead};
 use rand_core::CryptoRng;
@@ -140,8 +141,21 @@ pub struct ChannelAudit {
     pub result: AuditResult,
     /// What went wrong, in words; nothing where it is intact.
     pub detail: Option<String>,
-    /// Packs of which something is lost, each once.
-    pub damaged: Vec<ObjectRef>,
+    /// Packs of which something was not proven, each once.
+    pub damaged: Vec<DamagedPack>,
+}
+
+/// Groups of a pack that a channel does not prove: evidence, be it that their bytes are others or that there are none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DamagedPack {
+    /// What kind of pack it is.
+    pub stratum: Stratum,
+    /// The pack, as the channel holds it.
+    pub pack: ObjectRef,
+    /// Which of its groups.
+    pub groups: LiveMap,
+    /// Whether the channel says that it does not have them; else what it returned is not what the root says.
+    pub is_missing: bool,
 }
 
 impl ChannelAudit {
@@ -173,12 +187,23 @@ impl ChannelAudit {
     }
 
     /// Notes that something of a pack is lost; damage outweighs what is missing.
-    fn blame(&mut self, result: AuditResult, pack: &ObjectRef) {
+    fn blame(&mut self, result: AuditResult, stratum: Stratum, pack: &ObjectRef, groups: &LiveMap) {
         if self.result != AuditResult::Damaged {
             self.result = result;
         }
-        if !self.damaged.contains(pack) {
-            self.damaged.push(*pack);
+        let is_missing = result == AuditResult::Missing;
+        let mut known = self.damaged.iter_mut();
+        match known.find(|known| known.pack == *pack && known.stratum == stratum) {
+            Some(known) => {
+                known.groups = known.groups.union(groups);
+                known.is_missing &= is_missing;
+            }
+            None => self.damaged.push(DamagedPack {
+                stratum,
+                pack: *pack,
+                groups: groups.clone(),
+                is_missing,
+            }),
         }
     }
 }
@@ -482,13 +507,24 @@ pub(crate) fn note(outcome: &mut ChannelAudit, report: &AuditReport, is_of_newes
     } else {
         AuditResult::Missing
     };
-    for failed in failed().into_iter().flatten() {
-        if let Some((pack, _)) = failed.place
-            && !outcome.damaged.contains(&pack)
-        {
-            outcome.damaged.push(pack);
+    let result = outcome.result;
+    for stratum in Stratum::ALL {
+        for failed in &report.stratum(stratum).failed {
+            let Some((pack, block)) = failed.place else {
+                continue;
+            };
+            let mut groups = empty_map(&pack);
+            let group = u32::try_from(block / BLOCKS_PER_GROUP).unwrap_or(u32::MAX);
+            // Where the inventory names a block beyond its pack, the whole answer would not have been taken.
+            let _ = groups.insert(group..group.saturating_add(1));
+            let why = match failed.failure {
+                Failure::Damaged => AuditResult::Damaged,
+                Failure::Missing => AuditResult::Missing,
+            };
+            outcome.blame(why, stratum, &pack, &groups);
         }
     }
+    outcome.result = result;
     let count: usize = failed().map(Vec::len).into_iter().sum();
     let commit = match report.commit {
         Err(Failure::Damaged) => ", and the commit is damaged",
@@ -496,6 +532,11 @@ pub(crate) fn note(outcome: &mut ChannelAudit, report: &AuditReport, is_of_newes
         _ => "",
     };
     outcome.detail = Some(format!("{count} slices were not proven{commit}"));
+}
+
+/// Returns the map of none of a pack's groups.
+pub(crate) fn empty_map(pack: &ObjectRef) -> LiveMap {
+    LiveMap::empty(u32::try_from(groups(pack.length)).unwrap_or(u32::MAX))
 }
 
 /// What was asked and failed in a stratum, over several challenges.

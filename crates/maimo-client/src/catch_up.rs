@@ -35,6 +35,8 @@ use crate::{
     session::OpenChannel,
 };
 
+/// Set while the catalog is at a state that is not yet the one last seen.
+const REPAIRING: &str = "repairing";
 /// How many bytes of sealed segments are opened at once without looking at their order first.
 const AT_ONCE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
@@ -42,6 +44,11 @@ impl Engine {
     /// Brings the catalog to the last commit seen of the first channel, if it is not there: it was deleted, or a crash came between the receipt
     /// and the catalog.
     pub(crate) fn refresh_catalog(&mut self, control: &Control) -> Result<(), ClientError> {
+        if self.node.flag(REPAIRING)? {
+            // A repair was cut off: the catalog may be at the branch that a provider showed.
+            self.catalog.reset()?;
+            self.node.set_flag(REPAIRING, false)?;
+        }
         let Some(first) = self.layout()?.first().copied() else {
             return Ok(());
         };
@@ -93,6 +100,38 @@ impl Engine {
         self.look_for_twin(found)
     }
 
+    /// Brings the catalog to a state that does not follow what it was at, as `sequence`, and keeps all that is cached of the journal: what was
+    /// known before is not forgotten until something is acknowledged on top of this.
+    pub(crate) fn stand_on(
+        &mut self,
+        id: ChannelId,
+        commit: Option<&Commit>,
+        sequence: u64,
+    ) -> Result<(), ClientError> {
+        self.node.set_flag(REPAIRING, true)?;
+        self.catalog.reset()?;
+        if let Some(commit) = commit {
+            let (found, taken) = self.take_in_commit(&id, commit)?;
+            taken?;
+            self.look_for_twin(found)?;
+        }
+        let mut position = self.catalog.position()?;
+        position.sequence = position.sequence.max(sequence);
+        let with = TakeIn {
+            position: &position,
+            local: &HashMap::new(),
+            layouts: &[],
+            vanished: &[],
+        };
+        self.catalog.take_in(Vec::<(Stamp, Record)>::new(), &with)?;
+        Ok(())
+    }
+
+    /// Notes that the catalog is at what was last seen again.
+    pub(crate) fn stands_again(&self) -> Result<(), ClientError> {
+        self.node.set_flag(REPAIRING, false)
+    }
+
     /// Sets a damaged catalog aside and begins an empty one.
     pub(crate) fn rebuild_catalog(&mut self) -> Result<(), ClientError> {
         self.catalog = crate::catalog::Catalog::replace(&self.home.catalog())?;
@@ -131,7 +170,10 @@ impl Engine {
                 bytes <= AT_ONCE_BYTES_MAX
             });
             let (some, after) = rest.split_at(count.count().max(1));
-            for (reference, bytes) in some.iter().zip(channel.fetch_whole(some)?) {
+            let fetched = channel.fetch_whole(some).inspect_err(|error| {
+                self.look_into_whole(channel, PackKind::Vital, some, error);
+            })?;
+            for (reference, bytes) in some.iter().zip(fetched) {
                 self.journal.put(reference, &bytes)?;
             }
             rest = after;
@@ -403,8 +445,10 @@ impl Engine {
             }
         }
         let position = position_of(&commit);
+        // A repair goes on from a later state than the one that it builds on.
+        let sequence = position.sequence.max(self.catalog.position()?.sequence);
         Ok(Base {
-            sequence: position.sequence,
+            sequence,
             state,
             segments: position.segments,
             tail: position.tail,

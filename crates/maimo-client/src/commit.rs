@@ -90,6 +90,8 @@ pub(crate) struct Change {
     pub(crate) merge: Option<Vec<usize>>,
     /// Whether it holds on the state that it was made for alone: another device's makes it superseded.
     pub(crate) is_fixed: bool,
+    /// A state that this one joins beside the one it is built on.
+    pub(crate) joined: Option<StorePart>,
 }
 
 /// What a head is to name of the data packs.
@@ -380,7 +382,7 @@ impl Engine {
             }
         };
         let data = data.map_err(|error| ClientError::Bug(error.to_string()))?;
-        let store = self.store_part(&position, &next, prepared.change.run)?;
+        let store = self.store_part(&position, &next, &prepared.change)?;
         let dictionaries = naming.dictionaries()?;
         let none = BTreeMap::new();
         let advance = Advance {
@@ -596,9 +598,10 @@ impl Engine {
         &self,
         position: &Position,
         next: &Base,
-        run: Option<RecordId>,
+        change: &Change,
     ) -> Result<StorePart, ClientError> {
-        let parents = position.store.iter().chain(&self.joined);
+        let parents = position.store.iter();
+        let parents = parents.chain(&self.joined).chain(&change.joined);
         let witnesses = self.node.all_seen()?;
         Ok(StorePart {
             store: self.keys.store,
@@ -607,7 +610,7 @@ impl Engine {
                 .map(|store| store.name(&self.keys.commits))
                 .collect(),
             writer: self.node.writer(),
-            run,
+            run: change.run,
             layout_epoch: next.state.layout().0,
             witnesses: witnesses
                 .into_iter()

@@ -23,6 +23,7 @@ use maimo_vault::{
         state::Presence,
     },
     name::{PackNumber, RecordId},
+    pack::PackKind,
     path::StorePath,
 };
 
@@ -309,6 +310,7 @@ impl Engine {
             let unproven = prove(&*channel.session, &wanted, none, control)
                 .map_err(|error| failed(channel, error))?;
             if !unproven.packs.is_empty() {
+                self.look_into_unproven(channel, PackKind::Vital, &unproven)?;
                 return Err(channel.wrong("the journal"));
             }
         }
@@ -372,8 +374,10 @@ impl Engine {
                 }
             }
             let known = proving.tokens.entry(channel.id).or_default();
-            let Unproven { packs } = prove(&*channel.session, &wanted, known, control)
+            let unproven = prove(&*channel.session, &wanted, known, control)
                 .map_err(|error| failed(channel, error))?;
+            self.look_into_unproven(channel, PackKind::Data, &unproven)?;
+            let Unproven { packs } = unproven;
             lost.extend(packs.keys().filter_map(|pack| number_of.get(pack)));
             wanted.retain(|pack, _| !packs.contains_key(pack));
             let proven = wanted.into_iter();
@@ -382,6 +386,21 @@ impl Engine {
                 .extend(proven.map(|(pack, live)| ((channel.id, pack), live)));
         }
         Ok(lost)
+    }
+
+    /// Writes down what of the packs that were not proven is damaged.
+    fn look_into_unproven(
+        &self,
+        channel: &OpenChannel,
+        kind: PackKind,
+        unproven: &Unproven,
+    ) -> Result<(), ClientError> {
+        let packs = unproven.packs.iter();
+        let suspects: Vec<_> = packs
+            .map(|(pack, groups)| (kind, *pack, groups.clone()))
+            .collect();
+        self.look_into(channel.id, &*channel.session, &suspects)?;
+        Ok(())
     }
 
     /// Commits that the files are evicted; returns whether no other machine was first.

@@ -23,6 +23,7 @@ use std::{
 use maimo_core::{
     error::{Classify, ErrorKind, Retry},
     id::ChannelId,
+    live_map::LiveMap,
     reference::ObjectRef,
 };
 use maimo_net::service::{ServiceError, Session};
@@ -203,6 +204,8 @@ pub struct Fetch<'k> {
     /// The plain headers, without which nothing opens: read once for each pack and channel, not once for each read.
     headers: Mutex<HashMap<(usize, PackNumber), [u8; HEADER_BYTES]>>,
     received: AtomicU64,
+    /// What a channel did not return right, by channel and pack.
+    suspects: Mutex<HashMap<(usize, ObjectRef), (PackKind, LiveMap)>>,
 }
 
 impl<'k> Fetch<'k> {
@@ -213,6 +216,7 @@ impl<'k> Fetch<'k> {
             keys,
             headers: Mutex::default(),
             received: AtomicU64::new(0),
+            suspects: Mutex::default(),
         }
     }
 
@@ -228,6 +232,23 @@ impl<'k> Fetch<'k> {
         let remote = appetites.filter(|appetite| appetite.is_remote);
         let ahead = remote.map(|appetite| appetite.calls as u64 * appetite.bytes_per_call);
         ahead.max().unwrap_or(0)
+    }
+
+    /// Returns what came wrong or not at all although its channel answered, each with the channel: among these groups some are damaged.
+    pub(crate) fn suspects(&self) -> Vec<(ChannelId, PackKind, ObjectRef, LiveMap)> {
+        let suspects = self.suspects.lock().unwrap_or_else(PoisonError::into_inner);
+        let suspects = suspects.iter().map(|((channel, pack), (kind, groups))| {
+            (self.channels[*channel].id, *kind, *pack, groups.clone())
+        });
+        suspects.collect()
+    }
+
+    fn suspect(&self, channel: usize, kind: PackKind, pack: ObjectRef, groups: &LiveMap) {
+        let mut suspects = self.suspects.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = suspects
+            .entry((channel, pack))
+            .or_insert_with(|| (kind, LiveMap::empty(groups.groups())));
+        known.1 = known.1.union(groups);
     }
 
     fn header(&self, channel: usize, number: PackNumber) -> Option<[u8; HEADER_BYTES]> {

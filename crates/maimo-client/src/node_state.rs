@@ -54,6 +54,9 @@ impl ChannelRow {
     }
 }
 
+/// Two signed heads that are kept of a channel: when the second was shown, the one seen before, the one shown.
+pub(crate) type HeadsKept = (Timestamp, Vec<u8>, Vec<u8>);
+
 /// The last head seen of a channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SeenRow {
@@ -106,6 +109,8 @@ const SCHEMA: &str = include_str!("node_state/schema.sql");
 const VERSION: i64 = 2;
 /// What brings a file of version 1 to version 2.
 const FROM_1: &str = include_str!("node_state/from_1.sql");
+/// Tables that a file of this version may lack: they came later, and an older program passes over them.
+const ADDED: &str = include_str!("node_state/added.sql");
 /// How many names are taken ahead, at least and at most.
 const AHEAD: (u64, u64) = (64, 65_536);
 
@@ -137,6 +142,7 @@ impl NodeState {
         let mut db = connect(path)?;
         let make = |tx: &Transaction<'_>| {
             tx.execute_batch(SCHEMA)?;
+            tx.execute_batch(ADDED)?;
             put(tx, "writer", writer.0)?;
             put(tx, "source", source.0)?;
             put(tx, "label", label)?;
@@ -196,6 +202,8 @@ impl NodeState {
                 "the node's state file is of version {version}, this program knows {VERSION}"
             )));
         }
+        // Finds them there and writes nothing, but for the first time.
+        db.execute_batch(ADDED).map_err(failed)?;
         let missing = || ClientError::Corrupt("the node's state file lacks its names".to_owned());
         let fixed = Watermark {
             records: number(&db, "next record")?,
@@ -375,7 +383,14 @@ impl NodeState {
     pub(crate) fn forget_channel(&self, channel: ChannelId) -> Result<(), ClientError> {
         self.write(|tx| {
             tx.execute("DELETE FROM channel WHERE id = ?1", [channel.0])?;
-            for table in ["channel_address", "seen", "candidate", "node", "challenge"] {
+            for table in [
+                "channel_address",
+                "seen",
+                "candidate",
+                "node",
+                "challenge",
+                "damage",
+            ] {
                 let sql = format!("DELETE FROM {table} WHERE channel = ?1");
                 tx.execute(&sql, [channel.0])?;
             }
@@ -536,6 +551,27 @@ impl NodeState {
                 params![channel.0, signed(time), seen, shown],
             )
             .map(drop)
+        })
+    }
+
+    /// Returns what is kept of a channel's heads of which neither descends from the other: when, the one seen and the one shown.
+    pub(crate) fn evidence(&self, channel: ChannelId) -> Result<Vec<HeadsKept>, ClientError> {
+        let read = || -> rusqlite::Result<Vec<_>> {
+            let sql = "SELECT time, seen, shown FROM evidence WHERE channel = ?1 ORDER BY time";
+            let mut statement = self.db.prepare_cached(sql)?;
+            let rows = statement.query_map([channel.0], |row| {
+                Ok((Timestamp(unsigned(row.get(0)?)), row.get(1)?, row.get(2)?))
+            })?;
+            rows.collect()
+        };
+        read().map_err(failed)
+    }
+
+    /// Forgets the last head seen of a channel whose provider shows none: only a repair may.
+    pub(crate) fn forget_seen(&self, channel: ChannelId) -> Result<(), ClientError> {
+        self.write(|tx| {
+            tx.execute("DELETE FROM seen WHERE channel = ?1", [channel.0])
+                .map(drop)
         })
     }
 

@@ -33,6 +33,8 @@ pub enum Phase {
     Mirroring,
     /// Rebuilding the catalog.
     Recovering,
+    /// Storing again what is damaged.
+    Repairing,
 }
 
 /// What an operation tells.

@@ -373,7 +373,10 @@ impl Engine {
     }
 }
 
-fn entry_of(layouts: &BTreeMap<PackNumber, PackLayout>, chunk: ChunkRef) -> Option<&Entry> {
+pub(crate) fn entry_of(
+    layouts: &BTreeMap<PackNumber, PackLayout>,
+    chunk: ChunkRef,
+) -> Option<&Entry> {
     let layout = layouts.get(&chunk.pack)?;
     layout.entries().get(usize::try_from(chunk.index).ok()?)
 }

@@ -46,6 +46,7 @@ mod target;
 mod work;
 mod write;
 
+pub(crate) use operation::fetch;
 pub use select::{RetrieveRequest, Selection};
 
 use plan::Planner;

@@ -3,7 +3,9 @@
 use maimo_core::{check_code::check_words, clock::Timestamp, id::RootHash};
 use maimo_vault::name::SourceId;
 
-use crate::{catalog::Totals, engine::Engine, error::ClientError, mirror::Role};
+use crate::{
+    catalog::Totals, damage::DamageReport, engine::Engine, error::ClientError, mirror::Role,
+};
 
 /// How a node stands.
 #[derive(Debug, Clone)]
@@ -24,6 +26,10 @@ pub struct StatusReport {
     pub behind: Option<String>,
     /// Whether the phrase was verified once.
     pub is_phrase_verified: bool,
+    /// What is known to be damaged, by channel; channels of which nothing is are not in it.
+    pub damage: Vec<DamageReport>,
+    /// Channels whose provider showed a state that does not follow what was seen, with how often and when last: both signed heads are kept.
+    pub astray: Vec<(String, u64, Timestamp)>,
 }
 
 /// The 32 bytes of a channel.
@@ -60,6 +66,8 @@ impl Engine {
             totals: reader.totals()?,
             behind: self.known().err().map(|error| error.to_string()),
             is_phrase_verified: self.node.flag(crate::client::PHRASE_VERIFIED)?,
+            damage: self.damage_reports()?,
+            astray: self.astray_channels()?,
         })
     }
 

@@ -37,6 +37,7 @@ use crate::{
     commit::{Change, Committed, Outcome, Sealer},
     engine::Engine,
     error::ClientError,
+    heal::HealReport,
     local_stat::LocalStat,
     mirror::Behind,
     node_state::Noted,
@@ -102,6 +103,8 @@ pub struct StoreReport {
     pub roots: Vec<(String, RootHash)>,
     /// Mirrors that do not have it yet.
     pub behind: Vec<Behind>,
+    /// What became of what was known to be damaged.
+    pub healed: HealReport,
 }
 
 /// A run under way.

@@ -18,7 +18,7 @@ use maimo_core::{
     inventory::{Child, Inventory, InventoryRef, Node, Slots},
     reference::ObjectRef,
 };
-use maimo_net::service::{NODES_MAX, ServiceError, WhichHead};
+use maimo_net::service::{NODES_MAX, ServiceError, ShownHead, WhichHead};
 use maimo_vault::{
     candidate::ChannelView,
     commit::Commit,
@@ -277,23 +277,8 @@ impl Engine {
             &answer.head,
         )?;
         let taken = self.settle_candidates(channel, &head)?;
-        let commit = answer.commit.as_ref().ok_or_else(|| {
-            channel.failed(ServiceError::NotHeld {
-                what: "the commit of its newest head",
-            })
-        })?;
-        let loading = Loading {
-            channel: channel.id,
-            keys: &channel.keys,
-            ancestry: &answer.ancestry,
-            commit,
-            wrong: &|what| channel.wrong(what),
-        };
         let root = head.root();
-        let loaded = self.load(&loading, head, &|nodes| {
-            channel.call(channel.session.nodes(nodes.to_vec()))
-        });
-        let shown = match loaded {
+        let shown = match self.shown_as(channel, head, &answer) {
             // Nodes of a head that was let go of, and freed: a channel may have no grace.
             Err(ClientError::Provider {
                 source: ServiceError::NotHeld { .. },
@@ -302,6 +287,7 @@ impl Engine {
             loaded => loaded?,
         };
         self.keep_nodes(&shown.view)?;
+        self.settle_damage(&shown.view)?;
         let row = SeenRow {
             seen: Seen {
                 sequence: shown.view.sequence(),
@@ -336,7 +322,36 @@ impl Engine {
         }
     }
 
-    fn astray(&self, channel: &OpenChannel, shown: Option<&[u8]>, source: Astray) -> ClientError {
+    /// Opens what a channel showed, whatever was seen of it: for a repair, which alone builds on what does not follow.
+    pub(crate) fn shown_as(
+        &self,
+        channel: &OpenChannel,
+        head: SignedHead,
+        answer: &ShownHead,
+    ) -> Result<Shown, ClientError> {
+        let commit = answer.commit.as_ref().ok_or_else(|| {
+            channel.failed(ServiceError::NotHeld {
+                what: "the commit of its newest head",
+            })
+        })?;
+        let loading = Loading {
+            channel: channel.id,
+            keys: &channel.keys,
+            ancestry: &answer.ancestry,
+            commit,
+            wrong: &|what| channel.wrong(what),
+        };
+        self.load(&loading, head, &|nodes| {
+            channel.call(channel.session.nodes(nodes.to_vec()))
+        })
+    }
+
+    pub(crate) fn astray(
+        &self,
+        channel: &OpenChannel,
+        shown: Option<&[u8]>,
+        source: Astray,
+    ) -> ClientError {
         let seen = self.node.seen(channel.id).ok().flatten();
         let seen = seen.map(|row| row.head).unwrap_or_default();
         let now = self.clock.now().0;
@@ -593,7 +608,7 @@ fn verified(channel: &OpenChannel, signed: &[u8]) -> Result<SignedHead, ClientEr
 }
 
 /// Returns whether the newest head is still the one that was read.
-fn is_newest(channel: &OpenChannel, root: RootHash) -> Result<bool, ClientError> {
+pub(crate) fn is_newest(channel: &OpenChannel, root: RootHash) -> Result<bool, ClientError> {
     let answer = channel.call(channel.session.head(WhichHead::Newest))?;
     let Some(answer) = answer else {
         return Ok(false);
@@ -602,7 +617,10 @@ fn is_newest(channel: &OpenChannel, root: RootHash) -> Result<bool, ClientError>
 }
 
 /// Asks for the proof that the head of `sequence` is among those before the newest; nothing where the provider has none.
-fn proof_of(channel: &OpenChannel, sequence: u64) -> Result<Option<AncestryProof>, ClientError> {
+pub(crate) fn proof_of(
+    channel: &OpenChannel,
+    sequence: u64,
+) -> Result<Option<AncestryProof>, ClientError> {
     match futures_executor::block_on(channel.session.prove(sequence)) {
         Ok(bytes) => Ok(AncestryProof::parse(&bytes).ok()),
         Err(ServiceError::NotHeld { .. } | ServiceError::BadRequest { .. }) => Ok(None),

@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, path::Path};
 
 use maimo_core::{
-    audit::Challenge,
+    audit::{Challenge, Stratum},
     clock::Timestamp,
     codec::{self, Put},
     head::SignedHead,
@@ -23,6 +23,7 @@ use crate::{
     browse::{ListRequest, unknown_path},
     catalog::Reader,
     client::Client,
+    damage::FoundBy,
     engine::Engine,
     error::ClientError,
     mirror::Role,
@@ -92,6 +93,12 @@ impl Engine {
                 continue;
             }
             let audit = self.verify_channel(id, request, control)?;
+            self.found_damaged(id, &audit.damaged, FoundBy::Audit)?;
+            let is_of_all = request.sample == Sample::Everything && request.path.is_none();
+            if is_of_all && audit.strata.len() == Stratum::ALL.len() && is_answered(audit.result) {
+                // What was read back and was right is not damaged, whatever was found before.
+                self.node.replace_damage(id, &audit.damaged)?;
+            }
             if request.path.is_none() && !audit.strata.is_empty() {
                 self.node.remember(id, self.clock.now(), &audit)?;
             }
@@ -267,6 +274,14 @@ impl Engine {
         }
         Ok(contents)
     }
+}
+
+/// Returns whether a result is about bytes, and not about a provider that did not answer.
+const fn is_answered(result: AuditResult) -> bool {
+    matches!(
+        result,
+        AuditResult::Intact | AuditResult::Damaged | AuditResult::Missing
+    )
 }
 
 /// The inventories are needed to read everything, and to strike what an older challenge is no longer owed.

@@ -76,21 +76,24 @@ pub fn sample(
                 continue;
             };
             let asked = part.len() as u64;
-            match whole::read_part(channel, pack, &part_map) {
-                Ok((failed, bytes)) => {
-                    outcome.bytes_received += bytes;
-                    tally.failed += failed.min(asked);
-                    if failed > 0 {
-                        outcome.blame(AuditResult::Damaged, pack);
+            let data = Stratum::Data;
+            match whole::read_part(channel.session, pack, &part_map) {
+                Ok(part) => {
+                    outcome.bytes_received += part.bytes;
+                    tally.failed += part.failed.min(asked);
+                    if part.failed > 0 {
+                        outcome.blame(AuditResult::Damaged, data, pack, &part.groups);
                     }
                 }
                 Err(ServiceError::NotHeld { .. }) => {
                     tally.failed += asked;
-                    outcome.blame(AuditResult::Missing, pack);
+                    outcome.blame(AuditResult::Missing, data, pack, &part_map);
                 }
                 Err(ServiceError::Damaged { .. }) => {
+                    let found = whole::in_halves(channel.session, pack, &part_map);
+                    outcome.bytes_received += found.bytes;
                     tally.failed += asked;
-                    outcome.blame(AuditResult::Damaged, pack);
+                    outcome.blame(AuditResult::Damaged, data, pack, &found.groups);
                 }
                 Err(error) => {
                     let (result, detail) = unanswered(channel, &error);

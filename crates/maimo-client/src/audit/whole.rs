@@ -7,11 +7,12 @@ use maimo_core::{
     inventory::Entry,
     live_map::LiveMap,
     reference::ObjectRef,
+    units::BLOCKS_PER_GROUP,
     verify::{Selection, inspect_slice},
 };
-use maimo_net::service::{Read, ServiceError};
+use maimo_net::service::{Read, ServiceError, Session};
 
-use super::{AuditResult, Audited, ChannelAudit, StratumAudit, unanswered};
+use super::{AuditResult, Audited, ChannelAudit, StratumAudit, empty_map, unanswered};
 use crate::{
     error::ClientError,
     fetch::halve,
@@ -71,24 +72,26 @@ pub fn read_all(channel: &Audited<'_>, control: &Control) -> Result<ChannelAudit
             };
             let blocks = part.live_blocks(pack.length);
             match answer.map(|slices| inspect(&pack, &part, &slices)) {
-                Ok((failed, bytes)) => {
-                    outcome.bytes_received += bytes;
+                Ok(part) => {
+                    outcome.bytes_received += part.bytes;
                     tally.slices += blocks;
-                    tally.failed += failed;
-                    if failed > 0 {
-                        outcome.blame(AuditResult::Damaged, &pack);
+                    tally.failed += part.failed;
+                    if part.failed > 0 {
+                        outcome.blame(AuditResult::Damaged, stratum, &pack, &part.groups);
                     }
                 }
                 Err(ServiceError::NotHeld { .. }) => {
                     tally.slices += blocks;
                     tally.failed += blocks;
-                    outcome.blame(AuditResult::Missing, &pack);
+                    outcome.blame(AuditResult::Missing, stratum, &pack, &part);
                 }
                 Err(ServiceError::Damaged { .. }) => {
                     // Where the provider itself finds the damage it gives nothing: how much is sound shows in smaller reads.
+                    let found = in_halves(channel.session, &pack, &part);
+                    outcome.bytes_received += found.bytes;
                     tally.slices += blocks;
-                    tally.failed += failed_of(channel, &pack, &part, &mut outcome);
-                    outcome.blame(AuditResult::Damaged, &pack);
+                    tally.failed += found.failed + found.unread.live_blocks(pack.length);
+                    outcome.blame(AuditResult::Damaged, stratum, &pack, &found.groups);
                 }
                 Err(error) => {
                     let (result, detail) = unanswered(channel, &error);
@@ -117,66 +120,96 @@ pub fn read_all(channel: &Audited<'_>, control: &Control) -> Result<ChannelAudit
     Ok(outcome)
 }
 
-/// Reads some groups; returns how many of their blocks are not proven, and how many bytes came.
-pub(super) fn read_part(
-    channel: &Audited<'_>,
+/// What reading some groups showed.
+pub(crate) struct Part {
+    /// How many of their blocks are not proven.
+    pub(crate) failed: u64,
+    /// In which groups those are.
+    pub(crate) groups: LiveMap,
+    /// Groups that were not answered for: nothing is said of them.
+    pub(crate) unread: LiveMap,
+    /// How many bytes came.
+    pub(crate) bytes: u64,
+}
+
+/// Reads some groups and holds them against the pack's root.
+pub(crate) fn read_part(
+    session: &dyn Session,
     pack: &ObjectRef,
     groups: &LiveMap,
-) -> Result<(u64, u64), ServiceError> {
+) -> Result<Part, ServiceError> {
     let reads = vec![Read {
         pack: *pack,
         groups: groups.clone(),
     }];
-    let slices = block_on(channel.session.read(reads))?;
+    let slices = block_on(session.read(reads))?;
     Ok(inspect(pack, groups, &slices))
 }
 
-/// Holds the answer to one read against its pack's root; returns how many blocks are not proven, and how many bytes came.
-fn inspect(pack: &ObjectRef, groups: &LiveMap, slices: &[Bytes]) -> (u64, u64) {
-    let all = groups.live_blocks(pack.length);
+/// Holds the answer to one read against its pack's root.
+fn inspect(pack: &ObjectRef, groups: &LiveMap, slices: &[Bytes]) -> Part {
+    let all = |bytes| Part {
+        failed: groups.live_blocks(pack.length),
+        groups: groups.clone(),
+        unread: empty_map(pack),
+        bytes,
+    };
     let Some(slice) = slices.first() else {
-        return (all, 0);
+        return all(0);
     };
-    let received = slice.len() as u64;
+    let bytes = slice.len() as u64;
     let Ok(selection) = Selection::of_map(pack.length, groups) else {
-        return (all, received);
+        return all(bytes);
     };
-    let failed = match inspect_slice(slice, pack, &selection) {
+    let Ok(leaves) = inspect_slice(slice, pack, &selection) else {
+        return all(bytes);
+    };
+    let mut part = Part {
+        failed: 0,
+        groups: empty_map(pack),
+        unread: empty_map(pack),
+        bytes,
+    };
+    for run in leaves {
         // A leaf is a quarter of a block.
-        Ok(failed) => failed
-            .iter()
-            .map(|run| run.end.div_ceil(4) - run.start / 4)
-            .sum(),
-        Err(_) => all,
-    };
-    (failed, received)
+        part.failed += run.end.div_ceil(4) - run.start / 4;
+        let group = |leaf: u64| u32::try_from(leaf).unwrap_or(u32::MAX);
+        let run = group(run.start / LEAVES_PER_GROUP)..group(run.end.div_ceil(LEAVES_PER_GROUP));
+        let end = run.end.min(part.groups.groups());
+        let _ = part.groups.insert(run.start..end);
+    }
+    part
 }
 
-/// Counts the blocks that are damaged among groups that the provider would not give together: in halves, down to single groups.
-fn failed_of(
-    channel: &Audited<'_>,
-    pack: &ObjectRef,
-    groups: &LiveMap,
-    outcome: &mut ChannelAudit,
-) -> u64 {
-    let mut failed = 0;
+/// How many leaves of BLAKE3's tree a group has.
+const LEAVES_PER_GROUP: u64 = 4 * BLOCKS_PER_GROUP;
+
+/// Finds out which groups are damaged among those that the provider would not give together: in halves, down to single groups.
+pub(crate) fn in_halves(session: &dyn Session, pack: &ObjectRef, groups: &LiveMap) -> Part {
+    let mut found = Part {
+        failed: 0,
+        groups: empty_map(pack),
+        unread: empty_map(pack),
+        bytes: 0,
+    };
     let mut left = vec![groups.clone()];
     while let Some(part) = left.pop() {
-        let Some(halves) = halve(&part) else {
-            failed += part.live_blocks(pack.length);
-            continue;
-        };
-        for half in halves {
-            match read_part(channel, pack, &half) {
-                Ok((bad, bytes)) => {
-                    failed += bad;
-                    outcome.bytes_received += bytes;
-                }
-                Err(ServiceError::Damaged { .. }) => left.push(half),
-                // Not proven is not sound.
-                Err(_) => failed += half.live_blocks(pack.length),
+        match read_part(session, pack, &part) {
+            Ok(read) => {
+                found.failed += read.failed;
+                found.groups = found.groups.union(&read.groups);
+                found.bytes += read.bytes;
             }
+            Err(ServiceError::Damaged { .. } | ServiceError::NotHeld { .. }) => {
+                if let Some(halves) = halve(&part) {
+                    left.extend(halves);
+                } else {
+                    found.failed += part.live_blocks(pack.length);
+                    found.groups = found.groups.union(&part);
+                }
+            }
+            Err(_) => found.unread = found.unread.union(&part),
         }
     }
-    failed
+    found
 }

@@ -1,6 +1,6 @@
 //! A lost race: whether a change still stands on what another device made, and what of it must turn.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use maimo_core::{id::ChannelId, live_map::LiveMap, reference::ObjectRef};
 use maimo_vault::{
@@ -46,17 +46,25 @@ impl Engine {
             layouts.insert(layout.number(), layout);
             Ok::<(), crate::catalog::CatalogError>(())
         })?;
+        let mut sound = BTreeMap::new();
+        for id in self.layout()? {
+            sound.insert(id, self.sound(id)?);
+        }
         let living = Seen {
             base: &base,
             layouts: &layouts,
             view,
+            sound: &sound[&first.id],
         };
         let known = {
             let layout = Layout {
                 epoch: 0,
                 channels: self.current()?,
             };
-            let live = |channel: ChannelId, pack: &ObjectRef| self.view(channel)?.live(pack);
+            let live = |channel: ChannelId, pack: &ObjectRef| {
+                let sound = sound.get(&channel).and_then(|sound| sound.get(pack));
+                sound.or_else(|| self.view(channel)?.live(pack))
+            };
             DedupIndex::new(&base.state, &layout, layouts.values(), &base.tail, live)
         };
         let mut now_at = BTreeMap::new();
@@ -70,7 +78,11 @@ impl Engine {
                 // Named again, unless the provider has said that it is freed.
                 Fate::LetGo(here) => {
                     let pack = base.state.pack(here.pack, first.id);
-                    match pack.filter(|pack| !self.not_held.contains(&pack.root)) {
+                    // What lives and is damaged is no better for being named again.
+                    let is_held = |pack: &ObjectRef| {
+                        !self.not_held.contains(&pack.root) && !sound[&first.id].contains_key(pack)
+                    };
+                    match pack.filter(is_held) {
                         Some(_) => here,
                         None => return Ok(None),
                     }
@@ -126,6 +138,8 @@ struct Seen<'a> {
     base: &'a Base,
     layouts: &'a BTreeMap<PackNumber, PackLayout>,
     view: &'a ChannelView,
+    /// What of packs is sound, where some of what lives is known to be damaged.
+    sound: &'a HashMap<ObjectRef, LiveMap>,
 }
 
 impl Packs for Seen<'_> {
@@ -141,6 +155,7 @@ impl Packs for Seen<'_> {
 
     fn live(&self, number: PackNumber) -> Option<&LiveMap> {
         let pack = self.base.state.pack(number, self.view.channel)?;
-        self.view.live(&pack)
+        let sound = self.sound.get(&pack);
+        sound.or_else(|| self.view.live(&pack))
     }
 }

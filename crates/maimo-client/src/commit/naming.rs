@@ -8,7 +8,7 @@ use maimo_vault::{
     compose::Base,
     demand::{Demand, Packs},
     journal::{batch::Stamp, record::Record, state::State},
-    name::{ChunkRef, PackNumber},
+    name::{ChunkId, ChunkRef, PackNumber},
     pack::PackLayout,
 };
 
@@ -103,10 +103,18 @@ impl<'a> Named<'a> {
 
     /// Returns the channel's packs that hold dictionaries.
     pub(super) fn dictionaries(&self) -> Result<Vec<ObjectRef>, ClientError> {
+        // One that was written again is where these records say.
+        let is_said_anew = |id: &ChunkId| {
+            let mut records = self.records.iter();
+            records.any(
+                |(_, record)| matches!(record, Record::Dictionary { id: said, .. } if said == id),
+            )
+        };
         let mut packs: Vec<PackNumber> = self
             .reader
             .dictionaries()?
             .into_iter()
+            .filter(|(id, _)| !is_said_anew(id))
             .map(|(_, known)| known.chunk.pack)
             .collect();
         for (_, record) in self.records {

@@ -86,6 +86,7 @@ impl Engine {
         };
         self.node.acknowledged(channel.id, &row, watermark, named)?;
         self.keep_nodes(&candidate.after)?;
+        self.settle_damage(&candidate.after)?;
         Ok(Pushed::Moved(sent))
     }
 }

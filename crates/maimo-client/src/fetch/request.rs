@@ -247,6 +247,7 @@ impl Fetch<'_> {
                 for (ask, slice) in request.iter().zip(slices) {
                     if let Err(error) = self.take(channel, ask, &slice, fetched) {
                         let text = format!("channel {}: {error}", self.channels[channel].name);
+                        self.suspect(channel, ask.pack.kind, ask.object, &ask.groups);
                         failed.insert(ask.pack.number, Failed::Part(text));
                     }
                 }
@@ -255,6 +256,10 @@ impl Fetch<'_> {
             Err(error) if is_away(&error) => Err(error),
             Err(error) if request.len() == 1 => {
                 let text = format!("channel {}: {error}", self.channels[channel].name);
+                if let ServiceError::Damaged { .. } | ServiceError::NotHeld { .. } = error {
+                    let ask = &request[0];
+                    self.suspect(channel, ask.pack.kind, ask.object, &ask.groups);
+                }
                 let why = match error {
                     ServiceError::Damaged { .. } => Failed::Part(text),
                     ServiceError::Unavailable { .. } => Failed::Unserved(text),

@@ -39,7 +39,23 @@ impl Engine {
             overwrite: request.overwrite,
         };
         let packs = CatalogPacks::new(&reader);
-        retrieve(&selection, &packs, &fetch, &options, control)
+        let done = retrieve(&selection, &packs, &fetch, &options, control);
+        self.look_into_read(&fetch, &channels)?;
+        done
+    }
+
+    /// Writes down what a read met of damage.
+    pub(crate) fn look_into_read(
+        &self,
+        fetch: &Fetch<'_>,
+        channels: &[Arc<OpenChannel>],
+    ) -> Result<(), ClientError> {
+        for (id, kind, pack, groups) in fetch.suspects() {
+            if let Some(channel) = channels.iter().find(|channel| channel.id == id) {
+                self.look_into(id, &*channel.session, &[(kind, pack, groups)])?;
+            }
+        }
+        Ok(())
     }
 
     fn source_asked(&self, reader: &Reader, label: Option<&str>) -> Result<SourceId, ClientError> {
@@ -78,11 +94,13 @@ impl Engine {
         let channels = self.reachable(Load::of(size(&content)))?;
         let fetch = fetch(&channels, &self.keys);
         let packs = CatalogPacks::new(&reader);
-        dump::dump(&content, &packs, &fetch, out, control)
+        let done = dump::dump(&content, &packs, &fetch, out, control);
+        self.look_into_read(&fetch, &channels)?;
+        done
     }
 
     /// Returns the layout's channels that answer, the first one first.
-    fn reachable(&mut self, load: Load) -> Result<Vec<Arc<OpenChannel>>, ClientError> {
+    pub(crate) fn reachable(&mut self, load: Load) -> Result<Vec<Arc<OpenChannel>>, ClientError> {
         let mut open = Vec::new();
         let mut away = None;
         for id in self.layout()? {
@@ -126,7 +144,11 @@ fn size(content: &Content) -> u64 {
     }
 }
 
-fn fetch<'k>(channels: &'k [Arc<OpenChannel>], keys: &'k crate::keys::StoreKeys) -> Fetch<'k> {
+/// Prepares to read from channels, the first first.
+pub(crate) fn fetch<'k>(
+    channels: &'k [Arc<OpenChannel>],
+    keys: &'k crate::keys::StoreKeys,
+) -> Fetch<'k> {
     let channels = channels.iter().map(|open| Channel {
         id: open.id,
         name: &open.name,

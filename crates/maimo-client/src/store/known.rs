@@ -8,7 +8,7 @@ use std::{
     sync::{Mutex, OnceLock, PoisonError, RwLock},
 };
 
-use maimo_core::{id::ChannelId, reference::ObjectRef};
+use maimo_core::{id::ChannelId, live_map::LiveMap, reference::ObjectRef};
 use maimo_vault::{
     candidate::ChannelView,
     commit::TailPiece,
@@ -48,6 +48,8 @@ struct Source {
     reader: Reader,
     /// The layout's channels in order, each as its newest head has it.
     views: Vec<(ChannelId, Option<ChannelView>)>,
+    /// What of packs is sound, where some of what lives is known to be damaged: by channel, in the same order.
+    sound: Vec<HashMap<ObjectRef, LiveMap>>,
     spooled: Vec<PackLayout>,
     tail: Vec<TailPiece>,
 }
@@ -60,9 +62,11 @@ impl Known {
         tail: &[TailPiece],
     ) -> Result<Self, ClientError> {
         let view = |id: &ChannelId| (*id, engine.view(*id).cloned());
+        let sound = channels.iter().map(|id| engine.sound(*id));
         let source = Source {
             reader: engine.catalog.reader()?,
             views: channels.iter().map(view).collect(),
+            sound: sound.collect::<Result<_, _>>()?,
             spooled,
             tail: tail.to_vec(),
         };
@@ -175,9 +179,11 @@ impl Source {
             let mut on_channels = Vec::new();
             for (place, ((_, view), objects)) in self.views.iter().zip(&objects).enumerate() {
                 let object = objects.get(&number);
-                let live = object
-                    .zip(view.as_ref())
-                    .and_then(|(object, view)| view.live(object));
+                let live = object.zip(view.as_ref()).and_then(|(object, view)| {
+                    // Damaged is as good as not there, from the moment it is known.
+                    let sound = self.sound[place].get(object);
+                    sound.or_else(|| view.live(object))
+                });
                 match (live, object) {
                     (Some(live), _) => on_channels.push(live),
                     // Owed: a channel that follows gets every pack that is needed.

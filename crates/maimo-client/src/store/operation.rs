@@ -14,6 +14,7 @@ use maimo_vault::{
 
 use super::{Run, StoreReport, StoreRequest};
 use crate::{
+    damage::is_evidence,
     delete_local::Tokens,
     engine::Engine,
     error::ClientError,
@@ -22,7 +23,7 @@ use crate::{
     known_tree::CatalogTree,
     local_stat::LocalStat,
     pipeline::{self, KnownChunks, Outcome, PipelineRequest, StoreSink, Trouble},
-    progress::Control,
+    progress::{Control, Event},
 };
 /// How often a run is made again because other devices were faster.
 const ATTEMPTS: u32 = 5;
@@ -52,6 +53,7 @@ impl Engine {
         for attempt in 0..ATTEMPTS {
             let ran = self.run_once(&mut asked, request, attempt == 0, control)?;
             if let Some((mut report, tokens)) = ran {
+                self.heal_after(&mut report, control)?;
                 // Before local copies go, which wait for every channel.
                 match self.bring_up_mirrors(control) {
                     Ok(mirrors) => {
@@ -92,6 +94,33 @@ impl Engine {
             message: "other devices were faster, again and again".to_owned(),
             hint: Some("run the command again once they are done"),
         })
+    }
+
+    /// Stores again what is known to be damaged and is still here, changed or not. What was stored stands, even if this cannot be done now.
+    fn heal_after(
+        &mut self,
+        report: &mut StoreReport,
+        control: &Control,
+    ) -> Result<(), ClientError> {
+        match self.heal(control) {
+            Ok(healed) => {
+                if healed.is_empty() {
+                    return Ok(());
+                }
+                report.bytes_sent += healed.bytes_sent;
+                report.sequence = self.catalog.position()?.sequence;
+                report.roots = self.named_roots()?;
+                report.healed = healed;
+                Ok(())
+            }
+            Err(error @ ClientError::Provider { .. }) => {
+                control.tell(Event::Notice(format!(
+                    "what is damaged was not stored again: {error}"
+                )));
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Makes one run; nothing where another device made it necessary to make it again.
@@ -173,6 +202,16 @@ impl Engine {
         &mut self,
         level: Level,
     ) -> Result<Option<Arc<Dictionary>>, ClientError> {
+        let Some((id, plaintext)) = self.dictionary_bytes()? else {
+            return Ok(None);
+        };
+        let dictionary = Dictionary::new(id, plaintext, level);
+        let dictionary = dictionary.map_err(|error| ClientError::Corrupt(error.to_string()))?;
+        Ok(Some(Arc::new(dictionary)))
+    }
+
+    /// Returns the bytes of the store's newest dictionary, if it has one in use.
+    pub(crate) fn dictionary_bytes(&mut self) -> Result<Option<(ChunkId, Vec<u8>)>, ClientError> {
         let reader = self.catalog.reader()?;
         let known = reader.dictionaries()?;
         let in_use = known.into_iter().filter(|(_, known)| !known.retired);
@@ -186,16 +225,22 @@ impl Engine {
         let bytes = if let Some(bytes) = self.journal.get(&pack) {
             bytes
         } else {
-            let bytes = first.fetch_whole(&[pack])?.pop().unwrap_or_default();
+            let bytes = match first.fetch_whole(&[pack]) {
+                Ok(mut bytes) => bytes.pop().unwrap_or_default(),
+                Err(error) if is_evidence(&error) => {
+                    // Files must not wait for it: they are stored without, and their owner hears of what was compressed with it.
+                    self.look_into_whole(&first, PackKind::Vital, &[pack], &error);
+                    return Ok(None);
+                }
+                Err(error) => return Err(error),
+            };
             self.journal.put(&pack, &bytes)?;
             bytes
         };
         let keys = PackKeys::new(&first.keys, EPOCH, PackKind::Vital);
         let plaintext = open_dictionary(&bytes, keys, &self.keys, known.chunk.index)
             .map_err(|error| ClientError::Corrupt(error.to_string()))?;
-        let dictionary = Dictionary::new(id, plaintext, level);
-        let dictionary = dictionary.map_err(|error| ClientError::Corrupt(error.to_string()))?;
-        Ok(Some(Arc::new(dictionary)))
+        Ok(Some((id, plaintext)))
     }
 }
 

@@ -17,7 +17,11 @@ use maimo_core::{
 };
 use serde::Serialize;
 
-use super::{Outcome, target::Target};
+use super::{
+    Outcome,
+    repair::{self, RepairArgs},
+    target::Target,
+};
 use crate::{
     connect::{self, FolderTerms},
     context::Context,
@@ -26,7 +30,7 @@ use crate::{
     ui::{Align, Page, Report, Table},
 };
 
-/// Open, list or close channels: where this store is kept
+/// Open, list, repair or close channels: where this store is kept
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Open a channel
@@ -65,6 +69,17 @@ pub(crate) enum Command {
     /// Keep the store no longer on a channel; deletes nothing at the provider
     Unmirror {
         /// The channel's name; not the first
+        name: String,
+    },
+    /// Bring a channel back to what this store knows
+    ///
+    /// What is known to be damaged is stored again, from files of this machine or from another channel. A provider that was restored from an old
+    /// image, or shows another branch, is gone on from: what it lacks is put back as far as its bytes are anywhere, after both states were shown
+    /// and you agreed. What nothing has any more is named (exit code 20).
+    Repair(RepairArgs),
+    /// List the signed heads that speak against a channel's provider
+    Evidence {
+        /// The channel's name
         name: String,
     },
     /// Forget a channel that the store no longer uses; deletes nothing at the provider
@@ -114,6 +129,8 @@ pub(crate) fn run(command: &Command, ctx: &Context) -> Outcome {
             let report = client.unmirror(name, progress.control())?;
             Ok(Box::new(Mirrored(report)))
         }
+        Command::Repair(args) => repair::run(args, ctx),
+        Command::Evidence { name } => repair::evidence(name, ctx),
         Command::Close { name } => {
             let mut client = ctx.client()?;
             let progress = ctx.ui.progress();

@@ -8,6 +8,7 @@ use std::{
 
 use maimo_client::{
     audit::AuditResult,
+    damage::DamageReport,
     status::{RootReport, StatusReport},
     verify::{PastAudit, Proven, ProvenStratum},
 };
@@ -18,6 +19,7 @@ use super::{
     Outcome,
     channel::{network_of, role_text, seen_text, shown_root},
     client::{ClientView, write_clients},
+    damage::{DamageView, sentence as damage_sentence, write_revisions},
     verify::{LOSSES, class_name, proven_sentences, result_name},
     volume::{VolumeState, VolumeStatus, VolumeView, write_volumes},
 };
@@ -114,6 +116,7 @@ struct StatusView<'a> {
     connections: Option<u64>,
     /// How the upkeep stands, or stood when it last ran: as in the state file.
     upkeep: Option<&'a State>,
+    damage: Vec<DamageView<'a>>,
     attention: Vec<String>,
 }
 
@@ -244,6 +247,14 @@ impl Status {
                     "the catalog was lost and cannot be made anew yet: {why}"
                 ));
             }
+            attention.extend(client.damage.iter().map(damage_sentence));
+            for (channel, times, last) in &client.astray {
+                attention.push(format!(
+                    "{channel} showed a state that does not follow what was seen, last on {} ({} kept as evidence): `maimo channel repair {channel}`",
+                    Moment::from(*last).local(),
+                    if *times == 1 { "two signed heads".to_owned() } else { format!("{} pairs of signed heads", Count(*times)) },
+                ));
+            }
             if !client.is_phrase_verified {
                 attention
                     .push("the 24 words were never verified: `maimo verify-phrase`".to_owned());
@@ -251,7 +262,13 @@ impl Status {
         }
         for of_one in self.audits.chunk_by(|a, b| a.channel == b.channel) {
             let audit = &of_one[0];
-            if matches!(audit.result, AuditResult::Damaged | AuditResult::Missing) {
+
+            let is_told = |damage: &DamageReport| damage.channel == audit.channel;
+            let is_told = self
+                .client
+                .iter()
+                .any(|client| client.damage.iter().any(is_told));
+            if matches!(audit.result, AuditResult::Damaged | AuditResult::Missing) && !is_told {
                 attention.push(format!(
                     "the last audit of {} failed: `maimo verify --read-all` says what is lost",
                     audit.channel
@@ -385,6 +402,12 @@ impl Report for Status {
         for text in attention {
             writeln!(page, "  {text}")?;
         }
+        for damage in self.client.iter().flat_map(|client| &client.damage) {
+            if !damage.touched.is_empty() {
+                writeln!(page, "\ndamaged on {}", damage.channel)?;
+                write_revisions(page, "  ", &damage.touched)?;
+            }
+        }
         Ok(())
     }
 
@@ -414,6 +437,9 @@ impl Report for Status {
             clients: clients.map(ClientView::of).collect(),
             connections: provider.and_then(|provider| provider.connections),
             upkeep: self.upkeep.as_ref(),
+            damage: client.map_or_else(Vec::new, |client| {
+                client.damage.iter().map(DamageView::of).collect()
+            }),
             attention: self.attention(),
         };
         page.json("status", &view)

@@ -8,7 +8,10 @@ use std::{
 use maimo_client::store::{StoreReport, StoreRequest};
 use serde::Serialize;
 
-use super::{Outcome, absolute_all};
+use super::{
+    Outcome, absolute_all,
+    damage::{RevisionView, lost, revisions, views, write_revisions},
+};
 use crate::{
     context::Context,
     error::CommandError,
@@ -72,7 +75,7 @@ struct Stored {
 }
 
 #[derive(Serialize)]
-struct StoredView {
+struct StoredView<'a> {
     files_new: u64,
     files_changed: u64,
     files_unmodified: u64,
@@ -86,6 +89,9 @@ struct StoredView {
     /// Mirrors that do not have it yet.
     behind: Vec<String>,
     dry_run: bool,
+    chunks_restored: u64,
+    vital_restored: u64,
+    revisions_lost: Vec<RevisionView<'a>>,
 }
 
 /// The 32 bytes of a channel.
@@ -116,6 +122,19 @@ impl Report for Stored {
                 Size(report.bytes_stored),
                 Size(report.bytes_sent),
             )?;
+        }
+        let healed = &report.healed;
+        if healed.chunks + healed.vital > 0 {
+            writeln!(
+                page,
+                "{} chunks that were damaged at a provider stored again",
+                Count(healed.chunks + healed.vital)
+            )?;
+        }
+        if !healed.lost.is_empty() {
+            let lost = revisions(healed.lost.len() as u64);
+            writeln!(page, "{lost} lost: nothing has all of their bytes")?;
+            write_revisions(page, "  ", &healed.lost)?;
         }
         if self.delete_local {
             writeln!(
@@ -159,11 +178,15 @@ impl Report for Stored {
             roots: roots.collect(),
             behind: report.behind.iter().map(|it| it.channel.clone()).collect(),
             dry_run: self.dry_run,
+            chunks_restored: report.healed.chunks,
+            vital_restored: report.healed.vital,
+            revisions_lost: views(&report.healed.lost),
         };
         page.json("summary", &view)
     }
 
     fn verdict(&self) -> Result<(), CommandError> {
+        lost(&self.report.healed)?;
         CommandError::in_part(self.report.troubles.len() as u64)
     }
 }

@@ -4,12 +4,16 @@ use std::io::{self, Write};
 
 use maimo_client::{
     audit::{AuditResult, ChannelAudit, Sample, StratumAudit},
+    damage::DamageReport,
     verify::{Proven, ProvenStratum, VerifyRequest},
 };
 use maimo_core::audit::Stratum;
 use serde::Serialize;
 
-use super::Outcome;
+use super::{
+    Outcome,
+    damage::{DamageView, sentence as damage_sentence, write_revisions},
+};
 use crate::{
     context::Context,
     error::{CommandError, Exit},
@@ -68,10 +72,25 @@ pub(crate) fn run(args: &Args, ctx: &Context) -> Outcome {
     let mut client = ctx.client()?;
     let progress = ctx.ui.progress();
     let audits = client.verify(&request, progress.control())?;
-    Ok(Box::new(Audits(audits)))
+    // What was found is named, for as long as it is.
+    let mut damage = Vec::new();
+    if audits.iter().any(|audit| !audit.damaged.is_empty()) {
+        damage = client.damage()?;
+    }
+    Ok(Box::new(Audits { audits, damage }))
 }
 
-struct Audits(Vec<ChannelAudit>);
+struct Audits {
+    audits: Vec<ChannelAudit>,
+    damage: Vec<DamageReport>,
+}
+
+impl Audits {
+    fn damage_of(&self, audit: &ChannelAudit) -> Option<&DamageReport> {
+        let mut damage = self.damage.iter();
+        damage.find(|damage| damage.channel == audit.channel)
+    }
+}
 
 #[derive(Serialize)]
 struct AuditView<'a> {
@@ -81,6 +100,7 @@ struct AuditView<'a> {
     bytes_received: u64,
     result: &'static str,
     detail: Option<&'a str>,
+    damage: Option<DamageView<'a>>,
 }
 
 /// A stratum as a program reads it.
@@ -116,7 +136,7 @@ impl StratumView {
 
 impl Report for Audits {
     fn text(&self, page: &mut Page<'_>) -> io::Result<()> {
-        for audit in &self.0 {
+        for audit in &self.audits {
             let result = result_name(audit.result);
             writeln!(page, "{}: {result}", audit.channel)?;
             writeln!(page, "  root {}", audit.root)?;
@@ -127,12 +147,16 @@ impl Report for Audits {
                 writeln!(page, "  {detail}")?;
             }
             writeln!(page, "  {} received", Size(audit.bytes_received))?;
+            if let Some(damage) = self.damage_of(audit) {
+                writeln!(page, "  {}", damage_sentence(damage))?;
+                write_revisions(page, "    ", &damage.touched)?;
+            }
         }
         Ok(())
     }
 
     fn json(&self, page: &mut Page<'_>) -> io::Result<()> {
-        for audit in &self.0 {
+        for audit in &self.audits {
             let strata = audit.strata.iter().map(StratumView::of);
             let view = AuditView {
                 channel: &audit.channel,
@@ -141,6 +165,7 @@ impl Report for Audits {
                 bytes_received: audit.bytes_received,
                 result: result_name(audit.result),
                 detail: audit.detail.as_deref(),
+                damage: self.damage_of(audit).map(DamageView::of),
             };
             page.json("summary", &view)?;
         }
@@ -149,16 +174,18 @@ impl Report for Audits {
 
     /// The worst of all channels: what is wrong before what is away.
     fn verdict(&self) -> Result<(), CommandError> {
-        let worst = self.0.iter().max_by_key(|audit| badness(audit.result));
+        let worst = self.audits.iter().max_by_key(|audit| badness(audit.result));
         let failed = worst.and_then(|audit| Some((audit, failed_by(audit)?)));
         let Some((audit, error)) = failed else {
             return Ok(());
         };
         Err(error.hint(match audit.result {
             AuditResult::Damaged | AuditResult::Missing => {
-                "`maimo verify --read-all` tells how much; what is still here can be stored again"
+                "`maimo verify --read-all` tells how much; `maimo channel repair` stores again what is still here or on another channel"
             }
-            AuditResult::Rollback => "both signed heads are kept as evidence; ask the provider",
+            AuditResult::Rollback => {
+                "both signed heads are kept as evidence; ask the provider, then run `maimo channel repair`"
+            }
             AuditResult::Refused => "ask the provider why; nothing says that the bytes are lost",
             AuditResult::Slow => "try again; if it stays so, ask the provider",
             _ => "is the provider's disk mounted, is it reachable? then try again",
@@ -296,9 +323,12 @@ mod tests {
 
     fn exit(results: &[AuditResult]) -> Exit {
         let audits = results.iter().map(|result| audit(*result)).collect();
-        Audits(audits)
-            .verdict()
-            .map_or_else(|error| error.exit(), |()| Exit::Done)
+        Audits {
+            audits,
+            damage: Vec::new(),
+        }
+        .verdict()
+        .map_or_else(|error| error.exit(), |()| Exit::Done)
     }
 
     #[test]
@@ -317,7 +347,12 @@ mod tests {
     #[test]
     fn whoever_is_refused_is_not_told_to_look_at_a_disk() {
         let hint = |result| {
-            let error = Audits(vec![audit(result)]).verdict().unwrap_err();
+            let error = Audits {
+                audits: vec![audit(result)],
+                damage: Vec::new(),
+            }
+            .verdict()
+            .unwrap_err();
             error.hint_text().unwrap().to_owned()
         };
         assert!(hint(AuditResult::Refused).contains("ask the provider"));

@@ -363,6 +363,7 @@ const fn phase_name(phase: Phase) -> &'static str {
         Phase::Pruning => "pruning",
         Phase::Mirroring => "mirroring",
         Phase::Recovering => "recovering",
+        Phase::Repairing => "repairing",
         _ => "working",
     }
 }

@@ -16,7 +16,9 @@ mod rig;
 
 mod away;
 mod damage;
+mod healing;
 mod home;
+mod rollback;
 mod sources;
 mod tickets;
 mod together;
