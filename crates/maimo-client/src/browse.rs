@@ -14,6 +14,7 @@ use crate::{
     client::Client,
     engine::Engine,
     error::ClientError,
+    view::View,
 };
 
 /// Whose paths are meant.
@@ -172,19 +173,9 @@ impl Client {
     pub fn list(
         &self,
         request: &ListRequest,
-        mut visit: impl FnMut(FileReport) -> bool,
+        visit: impl FnMut(FileReport) -> bool,
     ) -> Result<(), ClientError> {
-        let reader = self.engine.known()?;
-        let sources = reader.sources()?;
-        let filter = self.engine.filter(&reader, request)?;
-        reader.each(&filter, |listed| {
-            let go_on = visit(file_report(&listed, &sources));
-            Ok::<_, ClientError>(if go_on {
-                ControlFlow::Continue(())
-            } else {
-                ControlFlow::Break(())
-            })
-        })
+        self.view()?.list(request, visit)
     }
 
     /// Returns the paths whose name a glob matches, wherever they are and whether they are there or not.
@@ -206,15 +197,7 @@ impl Client {
         glob: &str,
         source: &WhichSource,
     ) -> Result<Vec<FileReport>, ClientError> {
-        self.engine.catalog.index_names()?;
-        let reader = self.engine.known()?;
-        let sources = reader.sources()?;
-        let source = self.engine.source_meant(&sources, source)?;
-        let found = reader.find(glob, source)?;
-        Ok(found
-            .iter()
-            .map(|listed| file_report(listed, &sources))
-            .collect())
+        self.view()?.find(glob, source)
     }
 
     /// Returns the runs that completed and are kept, oldest first.
@@ -234,13 +217,7 @@ impl Client {
     ///
     /// A catalog that cannot be read.
     pub fn runs(&self) -> Result<Vec<RunReport>, ClientError> {
-        let reader = self.engine.known()?;
-        let sources = reader.sources()?;
-        let runs = reader.runs()?.into_iter();
-        Ok(runs
-            .filter(|run| run.kept)
-            .filter_map(|run| run_report(&run, &sources))
-            .collect())
+        self.view()?.runs()
     }
 
     /// Returns what differs between what two runs of one machine left, in the order of paths.
@@ -257,7 +234,96 @@ impl Client {
     ///
     /// A run that nobody knows or that did not complete, runs of two machines.
     pub fn diff(&self, before: &str, after: &str) -> Result<Vec<DiffReport>, ClientError> {
-        let reader = self.engine.known()?;
+        self.view()?.diff(before, after)
+    }
+
+    /// Returns a path's kept revisions, oldest first.
+    ///
+    /// ```no_run
+    /// # use maimo_client::{browse::WhichSource, client::Client, error::ClientError};
+    /// # fn example(client: &Client) -> Result<(), ClientError> {
+    /// let path = std::path::Path::new("/home/u/letter.txt");
+    /// for revision in client.history(path, &WhichSource::Own)? {
+    ///     println!("{} of {} bytes", revision.revision, revision.size);
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// A path that the store does not know.
+    pub fn history(
+        &self,
+        path: &std::path::Path,
+        source: &WhichSource,
+    ) -> Result<Vec<RevisionReport>, ClientError> {
+        self.view()?.history(path, source)
+    }
+}
+
+impl View {
+    /// Passes the paths that a request means to `visit`, in the order of a walk, until it returns false. Memory stays flat.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::list`].
+    pub fn list(
+        &self,
+        request: &ListRequest,
+        mut visit: impl FnMut(FileReport) -> bool,
+    ) -> Result<(), ClientError> {
+        let reader = self.known()?;
+        let sources = reader.sources()?;
+        let filter = filter(self.source(), &reader, request)?;
+        reader.each(&filter, |listed| {
+            let go_on = visit(file_report(&listed, &sources));
+            Ok::<_, ClientError>(if go_on {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            })
+        })
+    }
+
+    /// Returns the paths whose name a glob matches, wherever they are and whether they are there or not.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::find`].
+    pub fn find(&self, glob: &str, source: &WhichSource) -> Result<Vec<FileReport>, ClientError> {
+        self.index_names()?;
+        let reader = self.known()?;
+        let sources = reader.sources()?;
+        let source = source_meant(self.source(), &sources, source)?;
+        let found = reader.find(glob, source)?;
+        Ok(found
+            .iter()
+            .map(|listed| file_report(listed, &sources))
+            .collect())
+    }
+
+    /// Returns the runs that completed and are kept, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::runs`].
+    pub fn runs(&self) -> Result<Vec<RunReport>, ClientError> {
+        let reader = self.known()?;
+        let sources = reader.sources()?;
+        let runs = reader.runs()?.into_iter();
+        Ok(runs
+            .filter(|run| run.kept)
+            .filter_map(|run| run_report(&run, &sources))
+            .collect())
+    }
+
+    /// Returns what differs between what two runs of one machine left, in the order of paths.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::diff`].
+    pub fn diff(&self, before: &str, after: &str) -> Result<Vec<DiffReport>, ClientError> {
+        let reader = self.known()?;
         let before = run_named(&reader, before)?;
         let after = run_named(&reader, after)?;
         if before.source != after.source {
@@ -293,34 +359,20 @@ impl Client {
 
     /// Returns a path's kept revisions, oldest first.
     ///
-    /// ```no_run
-    /// # use maimo_client::{browse::WhichSource, client::Client, error::ClientError};
-    /// # fn example(client: &Client) -> Result<(), ClientError> {
-    /// let path = std::path::Path::new("/home/u/letter.txt");
-    /// for revision in client.history(path, &WhichSource::Own)? {
-    ///     println!("{} of {} bytes", revision.revision, revision.size);
-    /// }
-    /// # Ok(()) }
-    /// ```
-    ///
     /// # Errors
     ///
-    /// A path that the store does not know.
+    /// As [`Client::history`].
     pub fn history(
         &self,
         path: &std::path::Path,
         source: &WhichSource,
     ) -> Result<Vec<RevisionReport>, ClientError> {
-        let reader = self.engine.known()?;
+        let reader = self.known()?;
         let sources = reader.sources()?;
         let stored = from_path(path)?;
         let mut all = Vec::new();
         for (id, label) in &sources {
-            if self
-                .engine
-                .source_meant(&sources, source)?
-                .is_some_and(|of| of != *id)
-            {
+            if source_meant(self.source(), &sources, source)?.is_some_and(|of| of != *id) {
                 continue;
             }
             for numbered in reader.history(*id, &stored)? {
@@ -351,22 +403,7 @@ impl Engine {
         reader: &Reader,
         request: &ListRequest,
     ) -> Result<Filter, ClientError> {
-        let sources = reader.sources()?;
-        let source = self.source_meant(&sources, &request.source)?;
-        let patterns: Result<Vec<Pattern>, CatalogError> = request
-            .patterns
-            .iter()
-            .map(|text| match source {
-                Some(source) => reader.pattern(source, text),
-                None => Pattern::parse(text),
-            })
-            .collect();
-        Ok(Filter {
-            source,
-            patterns: patterns?,
-            all: request.all,
-            when: request.at.map_or(When::Now, When::At),
-        })
+        filter(self.node.source(), reader, request)
     }
 
     /// Returns the machine that is meant; none where all are.
@@ -375,11 +412,40 @@ impl Engine {
         sources: &[(SourceId, String)],
         which: &WhichSource,
     ) -> Result<Option<SourceId>, ClientError> {
-        match which {
-            WhichSource::Own => Ok(Some(self.node.source())),
-            WhichSource::All => Ok(None),
-            WhichSource::Named(label) => source_labelled(sources, label).map(Some),
-        }
+        source_meant(self.node.source(), sources, which)
+    }
+}
+
+/// Returns what the catalog is to list for a request of the machine `own`.
+fn filter(own: SourceId, reader: &Reader, request: &ListRequest) -> Result<Filter, ClientError> {
+    let sources = reader.sources()?;
+    let source = source_meant(own, &sources, &request.source)?;
+    let patterns: Result<Vec<Pattern>, CatalogError> = request
+        .patterns
+        .iter()
+        .map(|text| match source {
+            Some(source) => reader.pattern(source, text),
+            None => Pattern::parse(text),
+        })
+        .collect();
+    Ok(Filter {
+        source,
+        patterns: patterns?,
+        all: request.all,
+        when: request.at.map_or(When::Now, When::At),
+    })
+}
+
+/// Returns the machine that is meant; none where all are.
+fn source_meant(
+    own: SourceId,
+    sources: &[(SourceId, String)],
+    which: &WhichSource,
+) -> Result<Option<SourceId>, ClientError> {
+    match which {
+        WhichSource::Own => Ok(Some(own)),
+        WhichSource::All => Ok(None),
+        WhichSource::Named(label) => source_labelled(sources, label).map(Some),
     }
 }
 

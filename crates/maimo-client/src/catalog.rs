@@ -177,9 +177,24 @@ impl Catalog {
         Ok(())
     }
 
+    /// Makes that index beside whoever has the catalog open, unless they are writing: looking for a name is possible without.
+    pub(crate) fn index_names_beside(path: &Path) -> Result<(), CatalogError> {
+        let mut beside = Self::open(path)?;
+        beside.connection.busy_timeout(Duration::ZERO)?;
+        match beside.index_names() {
+            Err(error) if error.is_busy() => Ok(()),
+            made => made,
+        }
+    }
+
     /// Opens a connection of its own that sees the catalog as it is now, whatever is taken in meanwhile.
     pub fn reader(&self) -> Result<Reader, CatalogError> {
-        Reader::open(&self.path)
+        Self::reader_at(&self.path)
+    }
+
+    /// Opens a reader of the catalog at `path`, whoever has it open.
+    pub(crate) fn reader_at(path: &Path) -> Result<Reader, CatalogError> {
+        Reader::open(path)
     }
 }
 

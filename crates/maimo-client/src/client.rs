@@ -35,6 +35,7 @@ use crate::{
     spool::{SPOOL_BYTES, Spool},
     status::StatusReport,
     store::{StoreReport, StoreRequest},
+    view::{View, Viewer},
 };
 
 /// A node of one's own, open: this process alone works on its home.
@@ -178,7 +179,7 @@ impl Client {
             merged: std::collections::HashSet::default(),
             joined: None,
             catalog,
-            secret,
+            secret: Arc::new(secret),
             home,
         };
         match engine.refresh_catalog(&Control::default()) {
@@ -254,6 +255,31 @@ impl Client {
     /// That local state cannot be read; a provider that does not answer is told in its report.
     pub fn channels(&mut self) -> Result<Vec<ChannelReport>, ClientError> {
         self.engine.channel_reports()
+    }
+
+    /// Returns who opens views of this node: what it knows, whatever it is doing.
+    ///
+    /// ```no_run
+    /// # use maimo_client::{browse::ListRequest, client::Client, error::ClientError};
+    /// # fn example(client: &Client) -> Result<(), ClientError> {
+    /// let viewer = client.viewer();
+    /// std::thread::spawn(move || viewer.look()?.runs());
+    /// # Ok(()) }
+    /// ```
+    pub fn viewer(&self) -> Viewer {
+        let home = &self.engine.home;
+        let behind = self.engine.behind.clone();
+        Viewer::new(
+            home.catalog(),
+            home.node_state(),
+            Arc::clone(&self.engine.secret),
+            behind,
+        )
+    }
+
+    /// Returns a view of what this node knows now.
+    pub(crate) fn view(&self) -> Result<View, ClientError> {
+        self.viewer().look()
     }
 
     /// Lets go of providers in this process until they are needed again: of a node that is open for long, a folder is to be free for other
@@ -412,7 +438,7 @@ impl Client {
     ///
     /// That local state cannot be read.
     pub fn status(&self) -> Result<StatusReport, ClientError> {
-        self.engine.status()
+        self.view()?.status()
     }
 
     /// Returns the 32 bytes of each channel, as they were last acknowledged or read.
@@ -430,7 +456,7 @@ impl Client {
     ///
     /// That local state cannot be read.
     pub fn root(&self) -> Result<Vec<crate::status::RootReport>, ClientError> {
-        self.engine.root_reports()
+        self.view()?.root()
     }
 
     /// Returns whether the words are this store's, and remembers that they were once shown to be: deleting local files wants that.

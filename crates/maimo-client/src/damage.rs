@@ -33,10 +33,11 @@ use crate::{
     browse::to_path,
     catalog::{Filter, Reader},
     client::Client,
-    engine::Engine,
+    engine::{self, Engine},
     error::{ClientError, STATE_FILE},
     node_state::{NodeState, signed, unsigned},
     session::OpenChannel,
+    view::View,
 };
 
 /// What is known of a pack's damage on a channel.
@@ -114,7 +115,7 @@ impl Client {
     ///
     /// That local state cannot be read.
     pub fn damage(&self) -> Result<Vec<DamageReport>, ClientError> {
-        self.engine.damage_reports()
+        self.viewer().look()?.damage_reports()
     }
 }
 
@@ -225,13 +226,18 @@ impl Engine {
         }
         Ok(())
     }
+}
 
+impl View {
     /// Returns the channels that went astray, each with how often and when last.
     pub(crate) fn astray_channels(&self) -> Result<Vec<(String, u64, Timestamp)>, ClientError> {
         let mut astray = Vec::new();
-        for (channel, times) in self.node.evidence_times()? {
+        for (channel, times) in self.node().evidence_times()? {
             // Of a channel that was closed since, nobody wants to hear.
-            if let (Ok(row), Some(last)) = (self.channel_row(channel), times.last()) {
+            if let (Ok(row), Some(last)) = (
+                engine::channel_row(self.node(), channel, || self.reader()),
+                times.last(),
+            ) {
                 astray.push((row.name, times.len() as u64, *last));
             }
         }
@@ -240,14 +246,14 @@ impl Engine {
 
     pub(crate) fn damage_reports(&self) -> Result<Vec<DamageReport>, ClientError> {
         let mut by_channel: BTreeMap<ChannelId, Vec<DamageRow>> = BTreeMap::new();
-        for row in self.node.damage()? {
+        for row in self.node().damage()? {
             by_channel.entry(row.channel).or_default().push(row);
         }
-        let reader = self.catalog.reader()?;
+        let reader = self.reader()?;
         let mut reports = Vec::new();
         for (channel, rows) in by_channel {
             let mut report = DamageReport {
-                channel: self.channel_row(channel)?.name,
+                channel: engine::channel_row(self.node(), channel, || self.reader())?.name,
                 packs: [0; 2],
                 bytes: 0,
                 missing: 0,

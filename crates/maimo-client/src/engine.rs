@@ -51,7 +51,7 @@ pub(crate) struct Engine {
     /// The home folder, locked.
     pub(crate) home: Home,
     /// The store's secret.
-    pub(crate) secret: MasterSecret,
+    pub(crate) secret: Arc<MasterSecret>,
     /// What it derives for the whole store.
     pub(crate) keys: Arc<StoreKeys>,
     /// The precious small state.
@@ -120,18 +120,9 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// A catalog that was lost and not yet made anew, because its provider is away: an empty list would be a lie.
+    /// As [`known`].
     pub(crate) fn known(&self) -> Result<Reader, ClientError> {
-        let reader = self.catalog.reader()?;
-        if let Some((channel, source)) = &self.behind
-            && reader.position()?.sequence == 0
-        {
-            return Err(ClientError::Provider {
-                channel: channel.clone(),
-                source: source.clone(),
-            });
-        }
-        Ok(reader)
+        known(self.catalog.reader()?, self.behind.as_ref())
     }
 
     /// Returns the channels of the layout, the first one first; the first one opened here where the store has not begun; none at all before.
@@ -237,20 +228,7 @@ impl Engine {
 
     /// Returns what is known of a channel: what was opened here, else what the journal says of it.
     pub(crate) fn channel_row(&self, id: ChannelId) -> Result<ChannelRow, ClientError> {
-        let opened = self.node.channels()?.into_iter().find(|row| row.id == id);
-        if let Some(row) = opened {
-            return Ok(row);
-        }
-        let known = self.catalog.reader()?.channels()?;
-        let known = known.into_iter().find(|(known, _)| *known == id);
-        let (_, info) = known.ok_or_else(no_channel)?;
-        Ok(ChannelRow {
-            id,
-            auth: info.auth,
-            name: info.name,
-            addresses: info.addresses,
-            list: 0,
-        })
+        channel_row(&self.node, id, || Ok(self.catalog.reader()?))
     }
 
     /// Connects to a channel's provider.
@@ -301,6 +279,48 @@ impl Engine {
     pub(crate) fn view(&self, id: ChannelId) -> Option<&ChannelView> {
         self.shown.get(&id).map(|shown| &shown.view)
     }
+}
+
+/// Returns the reader if it sees all that was acknowledged.
+///
+/// # Errors
+///
+/// A catalog that was lost and not yet made anew, because its provider is away: an empty list would be a lie.
+pub(crate) fn known(
+    reader: Reader,
+    behind: Option<&(String, ServiceError)>,
+) -> Result<Reader, ClientError> {
+    if let Some((channel, source)) = behind
+        && reader.position()?.sequence == 0
+    {
+        return Err(ClientError::Provider {
+            channel: channel.clone(),
+            source: source.clone(),
+        });
+    }
+    Ok(reader)
+}
+
+/// Returns what is known of a channel: what was opened here, else what the journal says of it.
+pub(crate) fn channel_row(
+    node: &NodeState,
+    id: ChannelId,
+    reader: impl FnOnce() -> Result<Reader, ClientError>,
+) -> Result<ChannelRow, ClientError> {
+    let opened = node.channels()?.into_iter().find(|row| row.id == id);
+    if let Some(row) = opened {
+        return Ok(row);
+    }
+    let known = reader()?.channels()?;
+    let known = known.into_iter().find(|(known, _)| *known == id);
+    let (_, info) = known.ok_or_else(no_channel)?;
+    Ok(ChannelRow {
+        id,
+        auth: info.auth,
+        name: info.name,
+        addresses: info.addresses,
+        list: 0,
+    })
 }
 
 /// Reads the auth key of a channel that was written down.

@@ -47,3 +47,4 @@ pub mod ticket;
 pub mod undelete;
 pub mod upkeep;
 pub mod verify;
+pub mod view;

@@ -18,6 +18,7 @@ use crate::{
     commit::{Change, Outcome, too_busy},
     error::ClientError,
     progress::Control,
+    view::View,
 };
 
 /// How often a pin is held against a newer state after other devices were faster.
@@ -56,6 +57,27 @@ pub struct PolicyReport {
     pub pattern: String,
     /// What it keeps.
     pub policy: Policy,
+}
+
+impl View {
+    /// Returns the store's policy, then those of patterns.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::policies`].
+    pub fn policies(&self) -> Result<Vec<PolicyReport>, ClientError> {
+        let reader = self.known()?;
+        let mut policies = vec![PolicyReport {
+            pattern: String::new(),
+            policy: reader.policy()?,
+        }];
+        for (pattern, policy) in reader.policies()? {
+            if let (false, Some(policy)) = (pattern.is_empty(), policy) {
+                policies.push(PolicyReport { pattern, policy });
+            }
+        }
+        Ok(policies)
+    }
 }
 
 impl Client {
@@ -250,17 +272,7 @@ impl Client {
     ///
     /// A catalog that cannot be read.
     pub fn policies(&self) -> Result<Vec<PolicyReport>, ClientError> {
-        let reader = self.engine.known()?;
-        let mut policies = vec![PolicyReport {
-            pattern: String::new(),
-            policy: reader.policy()?,
-        }];
-        for (pattern, policy) in reader.policies()? {
-            if let (false, Some(policy)) = (pattern.is_empty(), policy) {
-                policies.push(PolicyReport { pattern, policy });
-            }
-        }
-        Ok(policies)
+        self.view()?.policies()
     }
 
     /// Sets what is kept: of the whole store where `pattern` is empty, else of the paths it matches; nothing falls back to the store's policy, or

@@ -3,9 +3,7 @@
 use maimo_core::{check_code::check_words, clock::Timestamp, id::RootHash};
 use maimo_vault::name::SourceId;
 
-use crate::{
-    catalog::Totals, damage::DamageReport, engine::Engine, error::ClientError, mirror::Role,
-};
+use crate::{catalog::Totals, damage::DamageReport, error::ClientError, mirror::Role, view::View};
 
 /// How a node stands.
 #[derive(Debug, Clone)]
@@ -53,27 +51,38 @@ pub struct RootReport {
     pub behind: u64,
 }
 
-impl Engine {
-    pub(crate) fn status(&self) -> Result<StatusReport, ClientError> {
-        let reader = self.catalog.reader()?;
+impl View {
+    /// Returns what this node is and how it stands; asks no provider.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::status`](crate::client::Client::status).
+    pub fn status(&self) -> Result<StatusReport, ClientError> {
+        let reader = self.reader()?;
         let sources = reader.sources()?;
         Ok(StatusReport {
-            source: self.node.source(),
-            label: self.node.label().to_owned(),
+            source: self.source(),
+            label: self.node().label().to_owned(),
             sources: sources.into_iter().map(|(_, label)| label).collect(),
             sequence: reader.position()?.sequence,
-            channels: self.root_reports()?,
+            channels: self.root()?,
             totals: reader.totals()?,
             behind: self.known().err().map(|error| error.to_string()),
-            is_phrase_verified: self.node.flag(crate::client::PHRASE_VERIFIED)?,
+            is_phrase_verified: self.node().flag(crate::client::PHRASE_VERIFIED)?,
             damage: self.damage_reports()?,
             astray: self.astray_channels()?,
         })
     }
 
-    pub(crate) fn root_reports(&self) -> Result<Vec<RootReport>, ClientError> {
-        let seen = self.node.all_seen()?;
-        let rows = self.node.channels()?;
+    /// Returns the 32 bytes of each channel, as they were last acknowledged or read.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::root`](crate::client::Client::root).
+    pub fn root(&self) -> Result<Vec<RootReport>, ClientError> {
+        let node = self.node();
+        let seen = node.all_seen()?;
+        let rows = node.channels()?;
         let report = |row: crate::node_state::ChannelRow| {
             let seen = seen.iter().find(|(id, _)| *id == row.id);
             let (root, sequence) =
@@ -84,7 +93,7 @@ impl Engine {
                 root,
                 sequence,
                 check: check_words(&row.id).join(" "),
-                last_seen: self.node.last_reached(row.id)?,
+                last_seen: node.last_reached(row.id)?,
                 role: self.role(row.id)?,
                 behind: self.behind(row.id)?,
             })

@@ -328,7 +328,7 @@ impl<'e> Run<'e> {
 
     /// Waits until all packs handed over have arrived.
     fn drain(&mut self) -> Result<(), ClientError> {
-        while let Some(arrived) = self.workers.wait()? {
+        while let Some(arrived) = self.workers.wait(self.control)? {
             self.arrive(arrived);
         }
         Ok(())
@@ -395,7 +395,7 @@ impl StoreSink for Run<'_> {
         while let Some(arrived) = self.workers.poll()? {
             self.arrive(arrived);
         }
-        self.workers.hand_over(builder)
+        self.workers.hand_over(builder, self.control)
     }
 
     fn dictionary(&mut self, bytes: Vec<u8>) -> Result<Arc<Dictionary>, ClientError> {

@@ -33,6 +33,7 @@ mod verify_phrase;
 mod volume;
 
 use clap::Subcommand;
+use serde::{Deserialize, Serialize};
 
 use self::paths::{PathView, absolute_all, absolute_pattern};
 use crate::{context::Context, error::CommandError, logs::Usual, ui::Report};
@@ -41,11 +42,15 @@ use crate::{context::Context, error::CommandError, logs::Usual, ui::Report};
 pub(crate) type Outcome = Result<Box<dyn Report>, CommandError>;
 
 /// Everything the program does, in the order that help lists it.
-#[derive(Debug, Subcommand)]
+#[derive(Debug, Serialize, Deserialize, Subcommand)]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum Command {
+    #[serde(skip)]
     Demo(demo::Args),
+    #[serde(skip)]
     Init(init::Args),
     Status(status::Args),
+    #[serde(skip)]
     Start(start::Args),
     #[command(subcommand)]
     Channel(channel::Command),
@@ -55,7 +60,9 @@ pub(crate) enum Command {
     Verify(verify::Args),
     Root(root::Args),
     Ticket(ticket::Args),
+    #[serde(skip)]
     AuditTicket(audit_ticket::Args),
+    #[serde(skip)]
     CheckReceipt(audit_ticket::CheckArgs),
     #[command(visible_alias = "ls")]
     List(list::Args),
@@ -77,15 +84,22 @@ pub(crate) enum Command {
     Recover(recover::Args),
     VerifyPhrase(verify_phrase::Args),
     #[command(subcommand)]
+    #[serde(skip)]
     Volume(volume::Command),
     #[command(subcommand)]
+    #[serde(skip)]
     Client(client::Command),
+    #[serde(skip)]
     Scrub(scrub::Args),
     #[command(subcommand)]
+    #[serde(skip)]
     Provider(provider::Command),
     #[command(subcommand)]
+    #[serde(skip)]
     Config(config::Command),
+    #[serde(skip)]
     Completions(completions::Args),
+    #[serde(skip)]
     Man(man::Args),
 }
 
@@ -95,6 +109,59 @@ impl Command {
         match self {
             Self::Start(_) => Usual::Service,
             _ => Usual::Command,
+        }
+    }
+
+    /// Returns what to call it, if it is one for this node's own store: then a node that runs does it.
+    pub(crate) fn of_store(&self) -> Option<String> {
+        let name = match self {
+            Self::Status(_) => "status",
+            Self::Channel(_) => "channel",
+            Self::Store(args) => return Some(args.what()),
+            Self::Verify(_) => "verify",
+            Self::Root(_) => "root",
+            Self::List(_) => "list",
+            Self::Find(_) => "find",
+            Self::Runs(_) => "runs",
+            Self::Diff(_) => "diff",
+            Self::Pin(_) => "pin",
+            Self::History(_) => "history",
+            Self::Retrieve(_) => "retrieve",
+            Self::Dump(_) => "dump",
+            Self::Remove(_) => "remove",
+            Self::Keep(_) => "keep",
+            Self::Prune(_) => "prune",
+            Self::Undelete(_) => "undelete",
+            Self::Recover(_) => "recover",
+            Self::VerifyPhrase(_) => "verify-phrase",
+            Self::Ticket(_) => "ticket",
+            Self::Demo(_)
+            | Self::Init(_)
+            | Self::Start(_)
+            | Self::Volume(_)
+            | Self::Client(_)
+            | Self::Scrub(_)
+            | Self::AuditTicket(_)
+            | Self::CheckReceipt(_)
+            | Self::Provider(_)
+            | Self::Config(_)
+            | Self::Completions(_)
+            | Self::Man(_) => return None,
+        };
+        Some(name.to_owned())
+    }
+
+    /// Asks for what only the user has, before another process does the command.
+    ///
+    /// # Errors
+    ///
+    /// There is nobody to ask, or what is read is none.
+    pub(crate) fn gather(&mut self, ctx: &Context) -> Result<(), CommandError> {
+        match self {
+            Self::Channel(command) => command.gather(ctx),
+            Self::Recover(args) => args.gather(ctx),
+            Self::VerifyPhrase(args) => args.gather(ctx),
+            _ => Ok(()),
         }
     }
 }

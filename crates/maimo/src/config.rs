@@ -30,7 +30,7 @@ use crate::{
 macro_rules! keys {
     ($($(#[doc = $doc:literal])+ $field:ident: $type:ty = $default:expr;)+) => {
         /// What the configuration says, each key with where that comes from.
-        #[derive(Debug)]
+        #[derive(Debug, Clone)]
         pub(crate) struct Config {
             $($(#[doc = $doc])+ pub(crate) $field: Setting<$type>,)+
         }

@@ -1,13 +1,21 @@
 //! [`Context`]: what every command has at hand.
 
-use std::{sync::Arc, thread, time::Duration};
+use std::{
+    env, io,
+    ops::{Deref, DerefMut},
+    path::{Path, PathBuf},
+    sync::Arc,
+    thread,
+    time::Duration,
+};
 
 use maimo_client::{
     client::{Client, OpenOptions},
     error::ClientError,
     progress::{Event, Phase},
+    view::View,
 };
-use maimo_net::connect::Connector;
+use maimo_net::{connect::Connector, in_process::InProcess};
 use maimo_provider::provider::Provider;
 
 use crate::{
@@ -15,7 +23,7 @@ use crate::{
     config::Config,
     connect::{self, Folders},
     control::{self, Answer, Request},
-    daemon::Owner,
+    daemon::{AtWork, Owner, Task, Turn},
     error::{CommandError, Exit},
     logs::{self, Usual},
     network::Network,
@@ -35,6 +43,38 @@ pub(crate) struct Context {
     pub(crate) places: Places,
     /// The way to the network; nothing is open before it is used.
     pub(crate) network: Arc<Network>,
+    /// Where the command was called.
+    pub(crate) folder: Folder,
+    /// The command in the node that owns the store; nothing in a process of its own.
+    pub(crate) guest: Option<Guest>,
+}
+
+/// Where a command was called.
+#[derive(Debug)]
+pub(crate) enum Folder {
+    /// Where this process was.
+    Own,
+    /// Where another was; nothing where that is gone.
+    Of(Option<PathBuf>),
+}
+
+/// A command that another process has this one do.
+pub(crate) struct Guest {
+    pub(crate) owner: Owner,
+    pub(crate) task: Task,
+}
+
+/// The client, while a command has it.
+pub(crate) enum Held {
+    Own(Box<Client>),
+    Turn(Box<Turn>),
+}
+
+/// What the node knows, while a command looks at it.
+pub(crate) struct Looking {
+    view: View,
+    /// Nobody else has the home open then.
+    _client: Option<Client>,
 }
 
 impl Context {
@@ -56,6 +96,8 @@ impl Context {
             ui: ui.clone(),
             config,
             places,
+            folder: Folder::Own,
+            guest: None,
         })
     }
 
@@ -64,16 +106,59 @@ impl Context {
     /// # Errors
     ///
     /// There is none, another process has it, or the passphrase is wrong.
-    pub(crate) fn client(&self) -> Result<Client, CommandError> {
-        self.client_with(&self.network.and(connect::existing()))
+    pub(crate) fn client(&self) -> Result<Held, CommandError> {
+        self.client_by(connect::existing())
     }
 
-    /// Opens the client with another way to providers. Asks for a passphrase where one is needed and none was given.
-    pub(crate) fn client_with(
-        &self,
-        connector: &Arc<dyn Connector>,
-    ) -> Result<Client, CommandError> {
-        self.open(connector).map(|(client, _)| client)
+    /// Opens the client, folders by `folders`. Asks for a passphrase where one is needed and none was given.
+    pub(crate) fn client_by(&self, folders: InProcess) -> Result<Held, CommandError> {
+        let Some(guest) = &self.guest else {
+            let (client, _) = self.open(&self.network.and(folders))?;
+            return Ok(Held::Own(Box::new(client)));
+        };
+        let waits = |what: &str| {
+            self.ui
+                .say(&format!("Waiting for `{what}`, which came first."));
+        };
+        let turn = guest.owner.turn(&guest.task, &waits);
+        let turn = turn.map_err(|error| {
+            let is_stopping = guest.owner.is_over() && matches!(error, ClientError::Cancelled(_));
+            if is_stopping {
+                return CommandError::new(
+                    Exit::Interrupted,
+                    "interrupted",
+                    "the node that runs here stops",
+                )
+                .hint("run it again when it has, or when it runs again");
+            }
+            error.into()
+        })?;
+        turn.folders().open_by(folders);
+        Ok(Held::Turn(Box::new(turn)))
+    }
+
+    /// Returns what the node that runs here is at; nothing where none does.
+    pub(crate) fn at_work(&self) -> Option<AtWork> {
+        self.guest.as_ref().map(|guest| guest.owner.at_work())
+    }
+
+    /// Opens what the node knows, to be looked at: nothing is waited for.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::client`].
+    pub(crate) fn view(&self) -> Result<Looking, CommandError> {
+        if let Some(guest) = &self.guest {
+            return Ok(Looking {
+                view: guest.owner.viewer().look()?,
+                _client: None,
+            });
+        }
+        let (client, _) = self.open(&self.network.and(connect::existing()))?;
+        Ok(Looking {
+            view: client.viewer().look()?,
+            _client: Some(client),
+        })
     }
 
     /// Opens the client for as long as this process runs.
@@ -191,5 +276,52 @@ impl Context {
             .hint("run `maimo volume add PATH --capacity SIZE`"));
         }
         Ok(Provider::open(home)?)
+    }
+}
+
+impl Folder {
+    /// Returns a path from there.
+    ///
+    /// # Errors
+    ///
+    /// The path does not say from where, and the folder is gone.
+    pub(crate) fn path(&self, path: &Path) -> Result<PathBuf, CommandError> {
+        if path.is_absolute() {
+            return Ok(path.to_owned());
+        }
+        let folder = match self {
+            Self::Own => env::current_dir(),
+            Self::Of(folder) => folder.clone().ok_or(io::ErrorKind::NotFound.into()),
+        };
+        let folder = folder.map_err(|error| CommandError::io("find", Path::new("."), &error))?;
+        Ok(folder.join(path))
+    }
+}
+
+impl Deref for Held {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        match self {
+            Self::Own(client) => client,
+            Self::Turn(turn) => turn,
+        }
+    }
+}
+
+impl DerefMut for Held {
+    fn deref_mut(&mut self) -> &mut Client {
+        match self {
+            Self::Own(client) => client,
+            Self::Turn(turn) => turn,
+        }
+    }
+}
+
+impl Deref for Looking {
+    type Target = View;
+
+    fn deref(&self) -> &View {
+        &self.view
     }
 }

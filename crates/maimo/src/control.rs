@@ -12,6 +12,7 @@
 //! provider's keys, so nothing more is asked of them. Lines are bounded all the same: a mistake must not fill memory.
 
 mod ask;
+mod listen;
 mod perform;
 mod request;
 mod serve;
@@ -26,12 +27,13 @@ use std::{
 
 pub(crate) use self::{
     ask::ask,
+    listen::{Served, listen},
     perform::perform,
     request::{
         Answer, ClientRow, FaceRow, GraceText, InvitationRow, InviteArgs, Network, PathBytes,
         Request, ScrubRow, astray,
     },
-    serve::{CountConnections, Served, serve},
+    serve::{CountConnections, serve},
 };
 
 /// The socket's name in a provider's home.
@@ -49,7 +51,7 @@ pub(crate) fn socket_of(provider_home: &Path) -> PathBuf {
 }
 
 /// Returns a path for the system call: a socket's address is short, and homes may be deep. The file keeps the way to it open.
-fn short(path: &Path) -> io::Result<(PathBuf, Option<File>)> {
+pub(crate) fn short(path: &Path) -> io::Result<(PathBuf, Option<File>)> {
     use std::os::fd::AsRawFd;
     if path.as_os_str().len() <= SOCKET_PATH_MAX || !cfg!(target_os = "linux") {
         return Ok((path.to_owned(), None));
@@ -86,7 +88,7 @@ fn read_line(
 }
 
 /// Returns whether a read ended because its time was over; the two kinds of systems call it by two names.
-fn is_timeout(error: &io::Error) -> bool {
+pub(crate) fn is_timeout(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted

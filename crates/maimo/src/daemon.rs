@@ -13,10 +13,6 @@
 mod entrance;
 mod figures;
 pub(crate) mod manager;
-#[allow(
-    dead_code,
-    reason = "commands come to it by a socket, which is the next step"
-)]
 mod owner;
 mod scrape;
 mod stop;
@@ -37,7 +33,13 @@ use maimo_net::serve::{Limits, Resources};
 use maimo_provider::{error::ProviderError, provider::Provider, sweep::SweepReport};
 use tokio::{net::TcpListener, sync::mpsc, task::JoinSet, time};
 
-pub(crate) use self::{entrance::Entrance, owner::Owner, stop::Stop, tally::Tally, upkeep::Upkeep};
+pub(crate) use self::{
+    entrance::Entrance,
+    owner::{AtWork, Doing, Owner, Task, Turn},
+    stop::Stop,
+    tally::Tally,
+    upkeep::Upkeep,
+};
 use self::{entrance::Node, figures::Figures};
 use crate::{error::CommandError, network::Network};
 

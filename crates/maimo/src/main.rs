@@ -16,6 +16,7 @@ mod network;
 mod passphrase;
 mod places;
 mod quantity;
+mod relay;
 mod signals;
 mod ui;
 
@@ -33,16 +34,26 @@ fn main() -> ExitCode {
         Err(error) => return ExitCode::from(misread(&error, &args).code()),
     };
     let mut ui = Ui::new(&cli.global);
-    let end = run(&cli, &mut ui).err();
+    let end = run(cli, &mut ui).err();
     if let Some(error) = &end {
         ui.fail(error);
     }
     ExitCode::from(end.map_or(Exit::Done, |error| error.exit()).code())
 }
 
-fn run(cli: &Cli, ui: &mut Ui) -> Result<(), CommandError> {
-    let ctx = Context::new(&cli.global, cli.command.kind(), ui)?;
-    let report = commands::run(&cli.command, &ctx)?;
+fn run(cli: Cli, ui: &mut Ui) -> Result<(), CommandError> {
+    let mut command = cli.command;
+    let ctx = Context::new(&cli.global, command.kind(), ui)?;
+    if command.of_store().is_some() {
+        let socket = relay::socket_of(&ctx.places.home);
+        if relay::is_served(&socket) {
+            command.gather(&ctx)?;
+            if let Some(ended) = relay::relay(&socket, &command, &ctx) {
+                return ended;
+            }
+        }
+    }
+    let report = commands::run(&command, &ctx)?;
     ui.report(&*report)
 }
 

@@ -4,6 +4,6 @@ mod moment;
 mod size;
 
 pub(crate) use self::{
-    moment::{Moment, parse_moment, parse_span_ms},
+    moment::{Moment, parse_moment, parse_span_ms, show_in, zone_name},
     size::{Count, Size, parse_size},
 };

@@ -9,16 +9,18 @@ mod progress;
 mod table;
 
 use std::{
-    env,
+    env, fmt,
     io::{self, IsTerminal, Write},
+    sync::Arc,
 };
 
-use serde::Serialize;
+use maimo_client::progress::Control;
+use serde::{Deserialize, Serialize};
 
 pub(crate) use self::{
     link::{Link, Tor},
     page::{Page, hex, shown_path},
-    progress::Progress,
+    progress::{Progress, phase_name},
     table::{Align, Table},
 };
 use crate::{cli::Global, error::CommandError};
@@ -51,7 +53,7 @@ impl Report for Told {
 }
 
 /// How much is said on standard error beside errors and warnings.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 enum Talk {
     Quiet,
     Normal,
@@ -66,6 +68,49 @@ pub(crate) struct Ui {
     terminal: bool,
     colour: bool,
     link: Link,
+    out: Out,
+}
+
+/// Where the two outputs are.
+#[derive(Clone)]
+enum Out {
+    /// This process's own.
+    Here,
+    /// Those of a process for which this one does something.
+    Far(Arc<dyn Far>, FarOutputs),
+}
+
+/// The outputs of another process.
+pub(crate) trait Far: Send + Sync {
+    /// Writes to its standard output.
+    fn write(&self, bytes: &[u8]) -> io::Result<()>;
+    /// Writes a line to its standard error.
+    fn line(&self, text: &str);
+    /// Has progress shown there from now on; beside raw bytes, nothing of it goes to standard output.
+    fn begin(&self, beside_bytes: bool);
+    /// Has it shown no more.
+    fn end(&self);
+    /// Returns what tells its progress, and is cancelled when it wants to stop.
+    fn control(&self) -> &Control;
+}
+
+/// How the outputs of another process are used.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct FarOutputs {
+    json: bool,
+    talk: Talk,
+    colour: bool,
+    /// Whether standard output is a terminal.
+    page_terminal: bool,
+}
+
+impl fmt::Debug for Out {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Here => "Here",
+            Self::Far(..) => "Far",
+        })
+    }
 }
 
 impl Ui {
@@ -84,6 +129,29 @@ impl Ui {
             terminal,
             colour: terminal && !plain,
             link: Link::default(),
+            out: Out::Here,
+        }
+    }
+
+    /// Makes one of another process's outputs; nothing is asked there, and this process's way to the network is its own.
+    pub(crate) fn far(&self, far: Arc<dyn Far>, outputs: FarOutputs) -> Self {
+        Self {
+            json: outputs.json,
+            talk: outputs.talk,
+            terminal: false,
+            colour: outputs.colour,
+            link: self.link.clone(),
+            out: Out::Far(far, outputs),
+        }
+    }
+
+    /// Returns how another process is to use these outputs.
+    pub(crate) fn outputs(&self) -> FarOutputs {
+        FarOutputs {
+            json: self.json,
+            talk: self.talk,
+            colour: self.colour,
+            page_terminal: io::stdout().is_terminal(),
         }
     }
 
@@ -108,9 +176,17 @@ impl Ui {
         self.json
     }
 
+    /// Returns standard output.
+    pub(crate) fn page(&self) -> Page<'_> {
+        match &self.out {
+            Out::Here => Page::stdout(),
+            Out::Far(far, outputs) => Page::far(far, outputs.page_terminal),
+        }
+    }
+
     /// Writes a report to standard output, then returns its verdict.
     pub(crate) fn report(&self, report: &dyn Report) -> Result<(), CommandError> {
-        let mut page = Page::stdout();
+        let mut page = self.page();
         if self.json {
             report.json(&mut page)?;
         } else {
@@ -123,19 +199,19 @@ impl Ui {
     /// Says what is going on: not a result, not a warning.
     pub(crate) fn say(&self, text: &str) {
         if self.talk >= Talk::Normal && !self.json {
-            line(text);
+            self.line(text);
         }
     }
 
     /// Warns of what does not end the command.
     pub(crate) fn warn(&self, text: &str) {
         if self.json {
-            json_line(&Warning {
+            self.json_line(&Warning {
                 message_type: "warning",
                 message: text,
             });
         } else {
-            line(&format!("{} {text}", self.paint("33", "warning:")));
+            self.line(&format!("{} {text}", self.paint("33", "warning:")));
         }
     }
 
@@ -145,18 +221,23 @@ impl Ui {
             return;
         }
         if self.json {
-            json_line(&error.view());
+            self.json_line(&error.view());
             return;
         }
-        line(&format!("{} {error}", self.paint("31;1", "error:")));
+        self.line(&format!("{} {error}", self.paint("31;1", "error:")));
         if let Some(hint) = error.hint_text() {
-            line(&format!("{} {hint}", self.paint("36", "hint:")));
+            self.line(&format!("{} {hint}", self.paint("36", "hint:")));
         }
     }
 
     /// Returns the progress of a long command; it ends when it is dropped.
     pub(crate) fn progress(&self) -> Progress {
-        Progress::new(self)
+        Progress::new(self, false)
+    }
+
+    /// Returns the progress of a command that writes raw bytes to standard output: nothing of it goes there.
+    pub(crate) fn progress_beside_bytes(&self) -> Progress {
+        Progress::new(self, true)
     }
 
     /// Returns whether standard error is a terminal: only there is anything drawn or asked.
@@ -174,23 +255,26 @@ impl Ui {
         self.talk == Talk::Quiet
     }
 
+    /// Writes a line to standard error. Where that fails there is nobody left to tell.
+    pub(crate) fn line(&self, text: &str) {
+        match &self.out {
+            Out::Here => drop(writeln!(io::stderr().lock(), "{text}")),
+            Out::Far(far, _) => far.line(text),
+        }
+    }
+
+    fn json_line(&self, object: &impl Serialize) {
+        if let Ok(text) = serde_json::to_string(object) {
+            self.line(&text);
+        }
+    }
+
     fn paint(&self, code: &str, text: &str) -> String {
         if self.colour {
             format!("\x1b[{code}m{text}\x1b[0m")
         } else {
             text.to_owned()
         }
-    }
-}
-
-/// Writes a line to standard error. Where that fails there is nobody left to tell.
-fn line(text: &str) {
-    let _ = writeln!(io::stderr().lock(), "{text}");
-}
-
-fn json_line(object: &impl Serialize) {
-    if let Ok(text) = serde_json::to_string(object) {
-        line(&text);
     }
 }
 

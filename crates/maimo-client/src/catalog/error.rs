@@ -66,6 +66,18 @@ impl CatalogError {
             Self::Damaged(_) | Self::Foreign | Self::Version { .. } | Self::Behind { .. }
         )
     }
+
+    /// Returns whether another connection was writing.
+    pub(crate) fn is_busy(&self) -> bool {
+        let code = match self {
+            Self::Database(error) => error.sqlite_error_code(),
+            _ => None,
+        };
+        matches!(
+            code,
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)
+        )
+    }
 }
 
 impl From<rusqlite::Error> for CatalogError {

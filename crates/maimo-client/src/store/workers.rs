@@ -16,10 +16,13 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use bytes::Bytes;
-use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, unbounded};
+use crossbeam_channel::{
+    Receiver, RecvTimeoutError, SendTimeoutError, Sender, TryRecvError, bounded, unbounded,
+};
 use futures::{
     channel::mpsc::{self, UnboundedReceiver, UnboundedSender},
     future::Either,
@@ -36,12 +39,15 @@ use crate::{
     engine::Away,
     error::ClientError,
     possession::Token,
+    progress::Control,
     random,
     session::{OpenChannel, Upload, Uploads},
     spool::{Spool, Spooled},
 };
 
 const THREADS: usize = 2;
+/// How often one who waits for a slow network looks whether the run is to go on: what is in the spool by then is sent by the next one.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// A pack that all channels hold that are not away.
 pub(super) struct Arrived {
@@ -272,10 +278,21 @@ impl Workers {
         Ok(())
     }
 
-    /// Hands a pack over; waits while as many are being sealed as there are threads.
-    pub(super) fn hand_over(&mut self, builder: PackBuilder) -> Result<(), ClientError> {
+    /// Hands a pack over; waits while as many are being sealed as there are threads, which a full spool keeps waiting in turn.
+    pub(super) fn hand_over(
+        &mut self,
+        mut builder: PackBuilder,
+        control: &Control,
+    ) -> Result<(), ClientError> {
         let builders = self.builders.as_ref().ok_or_else(ended)?;
-        builders.send(builder).map_err(|_| ended())?;
+        loop {
+            match builders.send_timeout(builder, LOOK_EVERY) {
+                Ok(()) => break,
+                Err(SendTimeoutError::Timeout(back)) => builder = back,
+                Err(SendTimeoutError::Disconnected(_)) => return Err(ended()),
+            }
+            control.check()?;
+        }
         self.in_flight += 1;
         Ok(())
     }
@@ -293,13 +310,20 @@ impl Workers {
     }
 
     /// Waits for the next pack to arrive; nothing where none is in flight.
-    pub(super) fn wait(&mut self) -> Result<Option<Arrived>, ClientError> {
+    pub(super) fn wait(&mut self, control: &Control) -> Result<Option<Arrived>, ClientError> {
         if self.in_flight == 0 {
             return Ok(None);
         }
-        let arrived = self.results.recv().map_err(|_| ended())?;
-        self.in_flight -= 1;
-        arrived.map(Some)
+        loop {
+            match self.results.recv_timeout(LOOK_EVERY) {
+                Ok(arrived) => {
+                    self.in_flight -= 1;
+                    return arrived.map(Some);
+                }
+                Err(RecvTimeoutError::Timeout) => control.check()?,
+                Err(RecvTimeoutError::Disconnected) => return Err(ended()),
+            }
+        }
     }
 }
 

@@ -20,8 +20,10 @@ use super::failed;
 use crate::{
     audit::{AuditResult, ChannelAudit},
     client::Client,
+    engine::channel_row,
     error::ClientError,
     node_state::{NodeState, signed, unsigned},
+    view::View,
 };
 
 /// How many audits of a channel are remembered: of four a day, those of some years.
@@ -168,12 +170,23 @@ impl Client {
     ///
     /// That local state cannot be read.
     pub fn audits(&self) -> Result<Vec<PastAudit>, ClientError> {
+        self.view()?.audits()
+    }
+}
+
+impl View {
+    /// Returns all audits that are remembered: those of one channel after those of another, the newest one first.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::audits`].
+    pub fn audits(&self) -> Result<Vec<PastAudit>, ClientError> {
         let mut named: Option<(ChannelId, String)> = None;
         let mut audits = Vec::new();
-        for (channel, mut audit) in self.engine.node.audits()? {
+        for (channel, mut audit) in self.node().audits()? {
             let name = match named.take() {
                 Some((known, name)) if known == channel => name,
-                _ => self.engine.channel_row(channel)?.name,
+                _ => channel_row(self.node(), channel, || self.reader())?.name,
             };
             audit.channel.clone_from(&name);
             named = Some((channel, name));

@@ -15,23 +15,24 @@ use maimo_core::{
     clock::Timestamp,
     id::RootHash,
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{
     Outcome,
     repair::{self, RepairArgs},
-    target::Target,
+    target::{self, Target},
 };
 use crate::{
     connect::{self, FolderTerms},
     context::Context,
     error::CommandError,
     quantity::{Moment, Size, parse_size},
+    relay::form,
     ui::{Align, Page, Report, Table},
 };
 
 /// Open, list, repair or close channels: where this store is kept
-#[derive(Debug, Subcommand)]
+#[derive(Debug, Serialize, Deserialize, Subcommand)]
 pub(crate) enum Command {
     /// Open a channel
     ///
@@ -90,9 +91,10 @@ pub(crate) enum Command {
 }
 
 /// What opening takes.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Serialize, Deserialize, clap::Args)]
 pub(crate) struct OpenArgs {
     /// An invitation, a folder or an address; - to read an invitation
+    #[serde(with = "form::path")]
     #[arg(value_name = "LINE|DIRECTORY|ADDRESS")]
     target: OsString,
     /// What to call it [default: the folder's name, or the beginning of the address]
@@ -101,6 +103,16 @@ pub(crate) struct OpenArgs {
     /// How much may be kept there, if the folder is made now [default: no limit]
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     cap: Option<u64>,
+}
+
+impl Command {
+    /// Asks for what the user is to be asked for, before another process does it.
+    pub(super) fn gather(&mut self, ctx: &Context) -> Result<(), CommandError> {
+        match self {
+            Self::Open(args) => target::gather(&mut args.target, ctx),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Does it.
@@ -161,7 +173,7 @@ fn open(args: &OpenArgs, ctx: &Context) -> Outcome {
         // The engine reads it once and keeps what it says, not the line.
         Target::Invitation(line) => line.to_string(),
     };
-    let mut client = ctx.client_with(&ctx.network.and(folders))?;
+    let mut client = ctx.client_by(folders)?;
     let request = OpenChannelRequest {
         name: args.name.clone(),
         address,

@@ -3,21 +3,23 @@
 use std::{io, path::PathBuf};
 
 use maimo_client::browse::RevisionReport;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Outcome, absolute_all, list::source_of};
 use crate::{
     context::Context,
     quantity::{Moment, Size},
+    relay::form,
     ui::{Align, Page, Report, Table, hex},
 };
 
 /// List the revisions of a file
 ///
 /// `maimo retrieve --revision N` brings one back.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Serialize, Deserialize, clap::Args)]
 pub(crate) struct Args {
     /// The file, by its path on the machine it came from
+    #[serde(with = "form::path")]
     path: PathBuf,
     /// Of this machine [default: this one]
     #[arg(long, value_name = "NAME")]
@@ -26,11 +28,11 @@ pub(crate) struct Args {
 
 /// Lists them.
 pub(crate) fn run(args: &Args, ctx: &Context) -> Outcome {
-    let paths = absolute_all(std::slice::from_ref(&args.path))?;
-    let client = ctx.client()?;
+    let paths = absolute_all(&ctx.folder, std::slice::from_ref(&args.path))?;
+    let view = ctx.view()?;
     let mut found = Vec::new();
     for path in &paths {
-        found.extend(client.history(path, &source_of(args.source.as_deref()))?);
+        found.extend(view.history(path, &source_of(args.source.as_deref()))?);
     }
     Ok(Box::new(Revisions(found)))
 }

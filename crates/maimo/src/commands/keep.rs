@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use maimo_client::revise::PolicyReport;
 use maimo_vault::retention::Policy;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::Outcome;
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
 ///
 /// A run is kept if any rule keeps it; the newest revision of a file is always kept. Rules name how many: `--daily 30` keeps the last run of
 /// each of the last 30 days that have one; `all` keeps them for ever. Setting any rule sets all of them: those not named keep nothing.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Serialize, Deserialize, clap::Args)]
 pub(crate) struct Args {
     /// The newest N runs
     #[arg(long, value_name = "N", value_parser = parse_count)]
@@ -89,11 +89,11 @@ impl Args {
 
 /// Sets it if anything is to be set, and shows it.
 pub(crate) fn run(args: &Args, ctx: &Context) -> Outcome {
-    let mut client = ctx.client()?;
     let policy = args.policy();
     if policy.is_none() && !args.default {
-        return Ok(Box::new(Policies(client.policies()?)));
+        return Ok(Box::new(Policies(ctx.view()?.policies()?)));
     }
+    let mut client = ctx.client()?;
     let progress = ctx.ui.progress();
     let pattern = args.pattern.as_deref().unwrap_or_default();
     let policies = client.keep(pattern, policy, progress.control())?;

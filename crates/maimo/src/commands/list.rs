@@ -5,19 +5,20 @@ use std::io::{self, Write};
 use maimo_client::browse::{FileKind, FileReport, ListRequest, WhichSource};
 use maimo_core::clock::Timestamp;
 use maimo_vault::journal::state::Presence;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Outcome, PathView, absolute_pattern};
 use crate::{
     context::Context,
     quantity::{Moment, Size, parse_moment},
+    relay::form,
     ui::{Page, Report, Told, hex},
 };
 
 /// List the store's files
 ///
 /// Files from this machine, as they are in the store now. PATTERN is a glob ('*.jpg', '/home/u/**/report*') or a folder.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Serialize, Deserialize, clap::Args)]
 pub(crate) struct Args {
     /// A glob or a folder
     pattern: Option<String>,
@@ -25,6 +26,7 @@ pub(crate) struct Args {
     #[arg(long)]
     all: bool,
     /// As it was at TIME: 2026-11-23, "2026-11-23 18:00", 2026-11-23T18:00:00Z or "2 days ago"
+    #[serde(with = "form::time")]
     #[arg(long, value_name = "TIME", value_parser = parse_moment)]
     at: Option<Timestamp>,
     /// Files of this machine, or of `all` [default: this one]
@@ -35,7 +37,7 @@ pub(crate) struct Args {
 /// Find files and folders by name, anywhere in the store
 ///
 /// Those of every machine, those that are gone or removed too.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Serialize, Deserialize, clap::Args)]
 pub(crate) struct FindArgs {
     /// A glob for names: 'report*', '*.jpg'
     pattern: String,
@@ -59,16 +61,16 @@ pub(crate) fn run(args: &Args, ctx: &Context) -> Outcome {
         patterns: args
             .pattern
             .iter()
-            .map(|text| absolute_pattern(text))
+            .map(|text| absolute_pattern(&ctx.folder, text))
             .collect::<Result<_, _>>()?,
         all: args.all,
         at: args.at,
         source: source_of(args.source.as_deref()),
     };
-    let client = ctx.client()?;
-    let mut page = Page::stdout();
+    let view = ctx.view()?;
+    let mut page = ctx.ui.page();
     let mut written = Ok(());
-    client.list(&request, |file| {
+    view.list(&request, |file| {
         if file.kind != FileKind::Folder {
             written = write_file(&file, ctx.ui.is_json(), &mut page);
         }
@@ -85,8 +87,8 @@ pub(crate) fn find(args: &FindArgs, ctx: &Context) -> Outcome {
         None => WhichSource::All,
         Some(_) => source_of(args.source.as_deref()),
     };
-    let mut client = ctx.client()?;
-    Ok(Box::new(Found(client.find(&args.pattern, &source)?)))
+    let view = ctx.view()?;
+    Ok(Box::new(Found(view.find(&args.pattern, &source)?)))
 }
 
 struct Found(Vec<FileReport>);

@@ -2,14 +2,13 @@
 
 use std::{
     borrow::Cow,
-    env,
     os::unix::ffi::OsStrExt,
     path::{Component, Path, PathBuf},
 };
 
 use serde::Serialize;
 
-use crate::{error::CommandError, ui::hex};
+use crate::{context::Folder, error::CommandError, ui::hex};
 
 /// A path in JSON: text, and its very bytes where they are not UTF-8.
 #[derive(Debug, Serialize)]
@@ -34,35 +33,36 @@ impl<'a> PathView<'a> {
 /// Makes paths whole, from the current folder on.
 ///
 /// By their words alone, as a shell does: the store knows paths that are no longer on the disk, and must find them under the same names.
-pub(super) fn absolute_all(paths: &[PathBuf]) -> Result<Vec<PathBuf>, CommandError> {
-    let folder = current_folder()?;
+pub(super) fn absolute_all(
+    folder: &Folder,
+    paths: &[PathBuf],
+) -> Result<Vec<PathBuf>, CommandError> {
     for path in paths {
         if path.as_os_str().is_empty() {
             return Err(CommandError::usage("a path is empty"));
         }
     }
-    Ok(paths.iter().map(|path| resolved(&folder, path)).collect())
+    paths
+        .iter()
+        .map(|path| Ok(resolved(&folder.path(path)?)))
+        .collect()
 }
 
 /// Makes a pattern whole: one that names a folder, or has one in front. A bare glob is for names anywhere.
-pub(super) fn absolute_pattern(pattern: &str) -> Result<String, CommandError> {
+pub(super) fn absolute_pattern(folder: &Folder, pattern: &str) -> Result<String, CommandError> {
     let is_glob = pattern.contains(['*', '?', '[', '{']);
     if is_glob && (pattern.starts_with('/') || !pattern.contains('/')) {
         return Ok(pattern.to_owned());
     }
-    let whole = resolved(&current_folder()?, Path::new(pattern));
+    let whole = resolved(&folder.path(Path::new(pattern))?);
     whole.into_os_string().into_string().map_err(|_| {
         CommandError::usage("the current folder's path is not UTF-8, which a pattern cannot say")
     })
 }
 
-fn current_folder() -> Result<PathBuf, CommandError> {
-    env::current_dir().map_err(|error| CommandError::io("find", Path::new("."), &error))
-}
-
-fn resolved(folder: &Path, path: &Path) -> PathBuf {
+fn resolved(path: &Path) -> PathBuf {
     let mut whole = PathBuf::new();
-    for component in folder.join(path).components() {
+    for component in path.components() {
         match component {
             Component::ParentDir => {
                 whole.pop();
@@ -91,7 +91,7 @@ mod tests {
             (".", "/f"),
         ] {
             assert_eq!(
-                resolved(Path::new("/f"), Path::new(path)),
+                resolved(&Path::new("/f").join(path)),
                 Path::new(whole),
                 "{path}"
             );
@@ -100,11 +100,18 @@ mod tests {
 
     #[test]
     fn a_bare_glob_stays_and_a_folder_becomes_whole() {
-        assert_eq!(absolute_pattern("*.jpg").unwrap(), "*.jpg");
-        assert_eq!(absolute_pattern("/a/**/x*").unwrap(), "/a/**/x*");
-        assert!(absolute_pattern("docs").unwrap().starts_with('/'));
+        assert_eq!(absolute_pattern(&Folder::Own, "*.jpg").unwrap(), "*.jpg");
+        assert_eq!(
+            absolute_pattern(&Folder::Own, "/a/**/x*").unwrap(),
+            "/a/**/x*"
+        );
         assert!(
-            absolute_pattern("docs/*.md")
+            absolute_pattern(&Folder::Own, "docs")
+                .unwrap()
+                .starts_with('/')
+        );
+        assert!(
+            absolute_pattern(&Folder::Own, "docs/*.md")
                 .unwrap()
                 .ends_with("/docs/*.md")
         );

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use maimo_client::prune::{PruneReport, PruneRequest};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::Outcome;
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
 ///
 /// Moves almost no bytes: what is let go leaves the list of what the provider must hold, waits there through its grace (`maimo undelete`), and
 /// is then freed in place. Packs are written again only where waste passes a tenth.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Serialize, Deserialize, clap::Args)]
 pub(crate) struct Args {
     /// Say what would be let go, and do not
     #[arg(long)]

@@ -11,13 +11,17 @@ use maimo_client::{
 };
 use maimo_core::id::RootHash;
 use maimo_vault::recover::Confirmed;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use super::{Outcome, target::Target};
+use super::{
+    Outcome,
+    target::{self, Target},
+};
 use crate::{
     context::Context,
     error::CommandError,
     quantity::{Count, Moment},
+    relay::form,
     ui::{Page, Report},
 };
 
@@ -25,12 +29,14 @@ use crate::{
 ///
 /// First `maimo init --phrase-file FILE`, then this. Says whether the state that the provider shows is the newest there was: a root kept
 /// elsewhere confirms it, or what another channel says of this one; else only the provider's word does.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Serialize, Deserialize, clap::Args)]
 pub(crate) struct Args {
     /// The provider's address, or its folder
+    #[serde(with = "form::path")]
     #[arg(value_name = "ADDRESS|DIRECTORY")]
     target: OsString,
     /// The last root you know of, 64 hex digits, as `maimo root` prints it
+    #[serde(with = "form::root")]
     #[arg(long, value_name = "HEX", value_parser = parse_root)]
     root: Option<RootHash>,
     /// Do without the journal, because it is lost or damaged: rebuild files from what their packs say of them, and begin a new journal
@@ -38,6 +44,13 @@ pub(crate) struct Args {
     /// Copies and renames of files, what became of paths, runs and policies are the journal's alone, and are lost with it.
     #[arg(long)]
     from_packs: bool,
+}
+
+impl Args {
+    /// Asks for what the user is to be asked for, before another process does it.
+    pub(super) fn gather(&mut self, ctx: &Context) -> Result<(), CommandError> {
+        target::gather(&mut self.target, ctx)
+    }
 }
 
 fn parse_root(text: &str) -> Result<RootHash, String> {
@@ -60,7 +73,8 @@ pub(crate) fn run(args: &Args, ctx: &Context) -> Outcome {
         root: args.root,
         from_packs: args.from_packs,
     };
-    if Client::begin_anew(&ctx.places.home, None)? {
+    // A node that runs has its state, and would not have started without.
+    if ctx.guest.is_none() && Client::begin_anew(&ctx.places.home, None)? {
         ctx.ui
             .say("The node's state was lost: begun anew, as a new machine of the store.");
     }

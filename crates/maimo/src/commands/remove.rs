@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use maimo_client::revise::{RemoveReport, RemoveRequest};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Outcome, absolute_pattern, list::source_of};
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
 ///
 /// They are no longer listed and no longer come back unless asked for; their old revisions stay as long as the policy says (`maimo keep`), and
 /// `maimo prune` then lets go of the bytes. Local files are not touched.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Serialize, Deserialize, clap::Args)]
 pub(crate) struct Args {
     /// Files, folders or globs, by their paths on the machine they came from
     #[arg(value_name = "PATH", required = true)]
@@ -38,7 +38,7 @@ pub(crate) fn run(args: &Args, ctx: &Context) -> Outcome {
         paths: args
             .paths
             .iter()
-            .map(|text| absolute_pattern(text))
+            .map(|text| absolute_pattern(&ctx.folder, text))
             .collect::<Result<_, _>>()?,
         revision: args.revision,
         source: source_of(args.source.as_deref()),

@@ -8,7 +8,7 @@ use maimo_client::{
     damage::DamageReport,
     repair::{AstrayReport, Evidence, HeadReport, RepairReport, RepairRequest},
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{
     Outcome,
@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// What a repair takes.
-#[derive(Debug, Args)]
+#[derive(Debug, Serialize, Deserialize, Args)]
 pub(crate) struct RepairArgs {
     /// The channel's name
     name: String,

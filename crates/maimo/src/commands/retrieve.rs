@@ -10,13 +10,14 @@ use maimo_client::{
     retrieve::{RetrieveFailure, RetrieveReport, RetrieveRequest},
 };
 use maimo_core::{clock::Timestamp, error::ErrorKind};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Outcome, absolute_all};
 use crate::{
     context::Context,
     error::{CommandError, Exit},
     quantity::{Count, Size, parse_moment},
+    relay::form,
     ui::{Page, Report, Told, shown_path},
 };
 
@@ -24,18 +25,21 @@ use crate::{
 ///
 /// Every byte is checked against the root before it is written; no half file ever stands under its final name. Nothing that is there is
 /// overwritten unless told.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Serialize, Deserialize, clap::Args)]
 pub(crate) struct Args {
     /// Files and folders, by their paths on the machine they came from
+    #[serde(with = "form::paths")]
     #[arg(value_name = "PATH", required = true)]
     paths: Vec<PathBuf>,
     /// Where to; made if it is not there
+    #[serde(with = "form::path")]
     #[arg(long, value_name = "DIR")]
     to: PathBuf,
     /// This revision of a file, as `maimo history` numbers it
     #[arg(long, value_name = "N", conflicts_with = "at")]
     revision: Option<u64>,
     /// As it was at TIME: 2026-11-23, "2026-11-23 18:00", 2026-11-23T18:00:00Z or "2 days ago"
+    #[serde(with = "form::time")]
     #[arg(long, value_name = "TIME", value_parser = parse_moment)]
     at: Option<Timestamp>,
     /// Files of this machine [default: this one]
@@ -49,14 +53,16 @@ pub(crate) struct Args {
 /// Write a file's content to standard output
 ///
 /// Verified as it streams: after an error, what came before it is right and the rest is missing.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Serialize, Deserialize, clap::Args)]
 pub(crate) struct DumpArgs {
     /// The file, by its path on the machine it came from
+    #[serde(with = "form::path")]
     path: PathBuf,
     /// This revision, as `maimo history` numbers it
     #[arg(long, value_name = "N", conflicts_with = "at")]
     revision: Option<u64>,
     /// As it was at TIME
+    #[serde(with = "form::time")]
     #[arg(long, value_name = "TIME", value_parser = parse_moment)]
     at: Option<Timestamp>,
     /// The file of this machine [default: this one]
@@ -67,8 +73,9 @@ pub(crate) struct DumpArgs {
 /// Retrieves them.
 pub(crate) fn run(args: &Args, ctx: &Context) -> Outcome {
     let request = RetrieveRequest {
-        paths: absolute_all(&args.paths)?,
-        to: absolute(&args.to).map_err(|error| CommandError::io("find", &args.to, &error))?,
+        paths: absolute_all(&ctx.folder, &args.paths)?,
+        to: absolute(ctx.folder.path(&args.to)?)
+            .map_err(|error| CommandError::io("find", &args.to, &error))?,
         revision: args.revision,
         at: args.at,
         source: args.source.clone(),
@@ -82,12 +89,12 @@ pub(crate) fn run(args: &Args, ctx: &Context) -> Outcome {
 
 /// Writes one to standard output.
 pub(crate) fn dump(args: &DumpArgs, ctx: &Context) -> Outcome {
-    let [path]: [PathBuf; 1] = absolute_all(std::slice::from_ref(&args.path))?
+    let [path]: [PathBuf; 1] = absolute_all(&ctx.folder, std::slice::from_ref(&args.path))?
         .try_into()
         .map_err(|_| CommandError::usage("one path at a time"))?;
     let mut client = ctx.client()?;
-    let mut page = Page::stdout();
-    let progress = ctx.ui.progress();
+    let mut page = ctx.ui.page();
+    let progress = ctx.ui.progress_beside_bytes();
     let request = DumpRequest {
         path,
         revision: args.revision,

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use maimo_client::status::RootReport;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Outcome, channel::shown_root};
 use crate::{
@@ -14,13 +14,13 @@ use crate::{
 /// Print the root of each channel: the 32 bytes that everything is checked against
 ///
 /// Kept anywhere else as well, it proves to `maimo recover` that a provider shows the newest state.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Serialize, Deserialize, clap::Args)]
 pub(crate) struct Args {}
 
 /// Prints them.
 pub(crate) fn run(_args: &Args, ctx: &Context) -> Outcome {
-    let client = ctx.client()?;
-    Ok(Box::new(Roots(client.root()?)))
+    let view = ctx.view()?;
+    Ok(Box::new(Roots(view.root()?)))
 }
 
 struct Roots(Vec<RootReport>);

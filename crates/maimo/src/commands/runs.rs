@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use maimo_client::browse::{DiffKind, DiffReport, RunReport};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Outcome, PathView};
 use crate::{
@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// List the runs: each `store` that completed
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Serialize, Deserialize, clap::Args)]
 pub(crate) struct Args {
     /// Only those of this machine [default: all]
     #[arg(long, value_name = "NAME")]
@@ -21,7 +21,7 @@ pub(crate) struct Args {
 }
 
 /// Show what changed between two runs: + new, M other content, U other metadata, - no longer there
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Serialize, Deserialize, clap::Args)]
 pub(crate) struct DiffArgs {
     /// The earlier run, as `maimo runs` names it
     #[arg(value_name = "RUN")]
@@ -32,7 +32,7 @@ pub(crate) struct DiffArgs {
 }
 
 /// Keep a run whatever the policy says
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Serialize, Deserialize, clap::Args)]
 pub(crate) struct PinArgs {
     /// The run, as `maimo runs` names it
     run: String,
@@ -43,7 +43,7 @@ pub(crate) struct PinArgs {
 
 /// Lists them.
 pub(crate) fn run(args: &Args, ctx: &Context) -> Outcome {
-    let mut runs = ctx.client()?.runs()?;
+    let mut runs = ctx.view()?.runs()?;
     if let Some(source) = args.source.as_deref().filter(|source| *source != "all") {
         runs.retain(|run| run.source == source);
     }
@@ -52,8 +52,8 @@ pub(crate) fn run(args: &Args, ctx: &Context) -> Outcome {
 
 /// Compares two.
 pub(crate) fn diff(args: &DiffArgs, ctx: &Context) -> Outcome {
-    let client = ctx.client()?;
-    Ok(Box::new(Differences(client.diff(&args.from, &args.to)?)))
+    let view = ctx.view()?;
+    Ok(Box::new(Differences(view.diff(&args.from, &args.to)?)))
 }
 
 /// Pins one, or lets it loose.

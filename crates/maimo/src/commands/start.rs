@@ -21,6 +21,7 @@ use crate::{
     },
     error::{CommandError, Exit},
     network::announced_by_tcp,
+    relay::{self, Host},
     ui::{Page, Report, Told, shown_path},
 };
 
@@ -61,6 +62,7 @@ pub(crate) fn run(_args: &Args, ctx: &Context) -> Outcome {
         Upkeep::start(settings, owner, stop.clone())
     });
     let upkeep = upkeep.transpose()?;
+    let _relayed = owner.as_ref().map(|it| relay(it, ctx)).transpose()?;
     let daemon = Daemon {
         provider,
         owner,
@@ -114,6 +116,20 @@ fn serve(
     let counts = Arc::clone(tally);
     let connections: CountConnections = Arc::new(move || counts.open_connections());
     control::serve(provider.clone(), &socket, Some(connections))
+        .map_err(|error| CommandError::io("listen for commands at", &socket, &error))
+}
+
+/// Has commands for the store done here.
+fn relay(owner: &Owner, ctx: &Context) -> Result<control::Served, CommandError> {
+    let socket = relay::socket_of(&ctx.places.home);
+    let host = Host {
+        owner: owner.clone(),
+        config: ctx.config.clone(),
+        places: ctx.places.clone(),
+        network: Arc::clone(&ctx.network),
+        ui: ctx.ui.clone(),
+    };
+    relay::serve(host, &socket)
         .map_err(|error| CommandError::io("listen for commands at", &socket, &error))
 }
 

@@ -13,7 +13,7 @@ use maimo_client::{
     verify::{PastAudit, Proven, ProvenStratum},
 };
 use maimo_provider::provider::Provider;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{
     Outcome,
@@ -26,24 +26,24 @@ use super::{
 use crate::{
     context::Context,
     control::{Answer, ClientRow, FaceRow, Network, Request, astray},
-    daemon::upkeep::state::State,
+    daemon::{AtWork, Doing, upkeep::state::State},
     error::{CommandError, Exit},
     quantity::{Count, Moment, Size},
-    ui::{Page, Report, shown_path},
+    ui::{Page, Report, phase_name, shown_path},
 };
 
 /// Show this node: its store, channels, volumes, and what needs attention
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Serialize, Deserialize, clap::Args)]
 pub(crate) struct Args {}
 
 /// Gathers it.
 pub(crate) fn run(_args: &Args, ctx: &Context) -> Outcome {
     let provider = provider(ctx)?;
     let mut audits = Vec::new();
-    let client = match ctx.client() {
-        Ok(client) => {
-            audits = client.audits()?;
-            Some(client.status()?)
+    let client = match ctx.view() {
+        Ok(view) => {
+            audits = view.audits()?;
+            Some(view.status()?)
         }
         // A node that only stores for others.
         Err(error) if error.exit() == Exit::NoNode && provider.is_some() => None,
@@ -55,6 +55,7 @@ pub(crate) fn run(_args: &Args, ctx: &Context) -> Outcome {
         audits,
         provider,
         upkeep: State::read(&ctx.places.home),
+        at_work: ctx.at_work(),
     }))
 }
 
@@ -80,6 +81,8 @@ struct Status {
     audits: Vec<PastAudit>,
     provider: Option<Standing>,
     upkeep: Option<State>,
+    /// What the node is at, if it runs.
+    at_work: Option<AtWork>,
 }
 
 /// How this node stands as a provider.
@@ -117,7 +120,47 @@ struct StatusView<'a> {
     /// How the upkeep stands, or stood when it last ran: as in the state file.
     upkeep: Option<&'a State>,
     damage: Vec<DamageView<'a>>,
+    running: Option<RunningView<'a>>,
     attention: Vec<String>,
+}
+
+/// What a node that runs is at.
+#[derive(Serialize)]
+struct RunningView<'a> {
+    since: Moment,
+    doing: Option<DoingView<'a>>,
+    waiting: &'a [String],
+}
+
+#[derive(Serialize)]
+struct DoingView<'a> {
+    what: &'a str,
+    background: bool,
+    since: Moment,
+    phase: Option<&'static str>,
+    files_done: u64,
+    files_total: u64,
+    bytes_done: u64,
+    bytes_total: u64,
+}
+
+impl<'a> RunningView<'a> {
+    fn of(at_work: &'a AtWork) -> Self {
+        Self {
+            since: at_work.since.into(),
+            doing: at_work.doing.as_ref().map(|doing| DoingView {
+                what: &doing.what,
+                background: doing.is_background,
+                since: doing.since.into(),
+                phase: doing.heard.phase.map(phase_name),
+                files_done: doing.heard.files_done,
+                files_total: doing.heard.files_total,
+                bytes_done: doing.heard.bytes_done,
+                bytes_total: doing.heard.bytes_total,
+            }),
+            waiting: &at_work.waiting,
+        }
+    }
 }
 
 /// A channel as this node knows it without asking its provider.
@@ -335,6 +378,41 @@ impl Standing {
     }
 }
 
+/// Writes whether a node runs here, and what it is at.
+fn write_running(page: &mut Page<'_>, at_work: Option<&AtWork>) -> io::Result<()> {
+    let Some(at_work) = at_work else {
+        return writeln!(page, "no node runs here: `maimo start` runs one");
+    };
+    let since = Moment::from(at_work.since).local();
+    match &at_work.doing {
+        None => writeln!(page, "running since {since}; nothing to do")?,
+        Some(doing) => writeln!(page, "running since {since}; {}", doing_text(doing))?,
+    }
+    for what in &at_work.waiting {
+        writeln!(page, "  waiting: {what}")?;
+    }
+    Ok(())
+}
+
+fn doing_text(doing: &Doing) -> String {
+    let heard = &doing.heard;
+    let mut text = doing.what.clone();
+    if let Some(phase) = heard.phase {
+        text = format!("{text}: {}", phase_name(phase));
+    }
+    if heard.files_total > 0 {
+        let (done, total) = (Count(heard.files_done), Count(heard.files_total));
+        text = format!("{text}, {done} of {total} files");
+    } else if heard.files_done > 0 {
+        text = format!("{text}, {} files", Count(heard.files_done));
+    }
+    if heard.bytes_total > 0 {
+        let (done, total) = (Size(heard.bytes_done), Size(heard.bytes_total));
+        text = format!("{text}, {done} of {total}");
+    }
+    text
+}
+
 impl Report for Status {
     fn text(&self, page: &mut Page<'_>) -> io::Result<()> {
         if let Some(client) = &self.client {
@@ -355,6 +433,7 @@ impl Report for Status {
                 Count(totals.files_evicted),
                 Size(totals.bytes_evicted),
             )?;
+            write_running(page, self.at_work.as_ref())?;
             if !client.channels.is_empty() {
                 writeln!(page, "\nchannels")?;
             }
@@ -440,6 +519,7 @@ impl Report for Status {
             damage: client.map_or_else(Vec::new, |client| {
                 client.damage.iter().map(DamageView::of).collect()
             }),
+            running: self.at_work.as_ref().map(RunningView::of),
             attention: self.attention(),
         };
         page.json("status", &view)

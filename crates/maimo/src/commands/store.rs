@@ -6,7 +6,7 @@ use std::{
 };
 
 use maimo_client::store::{StoreReport, StoreRequest};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{
     Outcome, absolute_all,
@@ -16,16 +16,18 @@ use crate::{
     context::Context,
     error::CommandError,
     quantity::{Count, Size},
-    ui::{Page, Report},
+    relay::form,
+    ui::{Page, Report, shown_path},
 };
 
 /// Store what changed since last time
 ///
 /// Files that are as they were cost nothing. A file that cannot be read is told and left out (exit code 3). What was cut off is finished by
 /// running it again. Stored is what every channel of the store has acknowledged and signed for.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Serialize, Deserialize, clap::Args)]
 pub(crate) struct Args {
     /// Files and folders
+    #[serde(with = "form::paths")]
     #[arg(value_name = "PATH", required = true)]
     paths: Vec<PathBuf>,
     /// Delete each file here once it is proven that its provider has all of it
@@ -45,12 +47,22 @@ pub(crate) struct Args {
     dry_run: bool,
 }
 
+impl Args {
+    /// Returns what to call it.
+    pub(super) fn what(&self) -> String {
+        match self.paths.as_slice() {
+            [path] => format!("store {}", shown_path(path)),
+            paths => format!("store of {} paths", paths.len()),
+        }
+    }
+}
+
 /// Stores it.
 pub(crate) fn run(args: &Args, ctx: &Context) -> Outcome {
     let mut excludes = ctx.config.exclude.value.clone();
     excludes.extend(args.exclude.iter().filter(|glob| !glob.is_empty()).cloned());
     let request = StoreRequest {
-        paths: absolute_all(&args.paths)?,
+        paths: absolute_all(&ctx.folder, &args.paths)?,
         excludes,
         domains: ctx.config.domains.value.folders(),
         delete_local: args.delete_local,

@@ -4,7 +4,7 @@
 //! all the same, because that is how one is handed over; `-` reads it from standard input or asks for it.
 
 use std::{
-    ffi::OsStr,
+    ffi::{OsStr, OsString},
     io::{self, Read as _},
     path::Path,
 };
@@ -44,7 +44,7 @@ impl Target {
     ///
     /// A line that is damaged or has expired; a folder that cannot be.
     pub(super) fn read(text: &OsStr, ctx: &Context) -> Result<Self, CommandError> {
-        if text == "-" {
+        if text == "-" && ctx.guest.is_none() {
             let line = read_line(ctx)?;
             return invitation(line.trim());
         }
@@ -54,7 +54,7 @@ impl Target {
             }
             // A folder may have a colon in its name; `./` before it says that it is one.
             match text.parse::<Address>() {
-                _ if Path::new(text).exists() => {}
+                _ if ctx.folder.path(Path::new(text))?.exists() => {}
                 Ok(address) => return Ok(Self::Address(address.to_string())),
                 // Mistyped: a folder of that name, made without a word, is not what was meant.
                 Err(error @ ParseAddressError::Onion(_)) => {
@@ -72,8 +72,16 @@ impl Target {
                 Err(_) => {}
             }
         }
-        connect::address_of(Path::new(text)).map(Self::Folder)
+        connect::address_of(&ctx.folder.path(Path::new(text))?).map(Self::Folder)
     }
+}
+
+/// Reads what `-` stands for, to be sent to another process in its place.
+pub(super) fn gather(target: &mut OsString, ctx: &Context) -> Result<(), CommandError> {
+    if target == "-" {
+        *target = read_line(ctx)?.trim().into();
+    }
+    Ok(())
 }
 
 fn is_line(text: &str) -> bool {

@@ -8,13 +8,14 @@ use std::{
 use clap::Subcommand;
 use maimo_client::ticket::{GivenTicket, GivenTickets, TicketRequest};
 use maimo_core::ticket::{Budget, Ticket, TicketId};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::Outcome;
 use crate::{
     context::Context,
     error::CommandError,
     quantity::{Count, Moment, Size, parse_size, parse_span_ms},
+    relay::form,
     ui::{Align, Page, Report, Table},
 };
 
@@ -23,7 +24,7 @@ use crate::{
 /// Prints a ticket: one line, which `maimo audit-ticket` takes on any machine. Who has it can have the provider prove the channel until it expires or its
 /// budget is spent, and learns the sizes of its packs, which ranges of them live, and which packs are vital: how much is stored, and how that
 /// changes. Not what: it opens nothing, and no name, file or key is in reach. The provider learns that somebody has a ticket.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Serialize, Deserialize, clap::Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -42,13 +43,14 @@ pub(crate) struct Args {
     slices: Option<u64>,
 }
 
-#[derive(Debug, Subcommand)]
+#[derive(Debug, Serialize, Deserialize, Subcommand)]
 enum Command {
     /// List the tickets given, with what was used of them
     List,
     /// Make a ticket worth nothing from now on
     Revoke {
         /// Its id, as `maimo ticket list` shows it
+        #[serde(with = "form::text")]
         id: TicketId,
     },
 }

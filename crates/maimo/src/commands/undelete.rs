@@ -4,22 +4,24 @@ use std::io::{self, Write};
 
 use maimo_client::undelete::{UndeleteReport, UndeleteRequest};
 use maimo_core::clock::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::Outcome;
 use crate::{
     context::Context,
     error::{CommandError, Exit},
     quantity::{Count, Moment, Size, parse_moment},
+    relay::form,
     ui::{Page, Report},
 };
 
 /// Bring back what was let go and is still in grace
 ///
 /// What a prune or a removal let go of, as far as the provider still holds it; it is pinned, so that no prune lets it go again.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Serialize, Deserialize, clap::Args)]
 pub(crate) struct Args {
     /// The state of TIME: 2026-11-23, "2026-11-23 18:00", 2026-11-23T18:00:00Z or "2 days ago" [default: before the last prune]
+    #[serde(with = "form::time")]
     #[arg(long, value_name = "TIME", value_parser = parse_moment)]
     to: Option<Timestamp>,
     /// Say what would come back, and leave it

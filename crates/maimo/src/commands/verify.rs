@@ -8,7 +8,7 @@ use maimo_client::{
     verify::{Proven, ProvenStratum, VerifyRequest},
 };
 use maimo_core::audit::Stratum;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{
     Outcome,
@@ -26,7 +26,7 @@ use crate::{
 /// Asks each provider for blocks drawn at random and checks them against the 32 bytes of the channel: data and vital packs (journal,
 /// dictionaries) apart, 460 of each unless told. Were 1 % of either missing, that would show it with 99 % probability. A sample never says
 /// that everything is there; --read-all does.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Serialize, Deserialize, clap::Args)]
 pub(crate) struct Args {
     /// Which channels [default: all]
     #[arg(value_name = "CHANNEL")]
@@ -66,7 +66,7 @@ pub(crate) fn run(args: &Args, ctx: &Context) -> Outcome {
         path: args
             .path
             .as_deref()
-            .map(super::absolute_pattern)
+            .map(|text| super::absolute_pattern(&ctx.folder, text))
             .transpose()?,
     };
     let mut client = ctx.client()?;

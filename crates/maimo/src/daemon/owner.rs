@@ -24,6 +24,7 @@ use maimo_client::{
     client::Client,
     error::ClientError,
     progress::{Cancelled, Control, Event, Phase},
+    view::Viewer,
 };
 use maimo_core::clock::Timestamp;
 
@@ -32,6 +33,9 @@ use crate::connect::Folders;
 
 /// How often one who waits looks whether it still wants to.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// How long a task that was cancelled because the node stops may take to end.
+const ENDING: Duration = Duration::from_secs(10);
 
 /// Opens the client anew.
 pub(crate) type Reopen = Box<dyn Fn() -> Result<Client, ClientError> + Send + Sync>;
@@ -51,6 +55,7 @@ struct Inner {
 struct Turns {
     /// None while a task has it, or after one that panicked.
     client: Option<Client>,
+    viewer: Viewer,
     /// Commands that wait, the first one first.
     waiting: VecDeque<(u64, String)>,
     next: u64,
@@ -153,6 +158,7 @@ impl Owner {
     pub(crate) fn new(client: Client, folders: Folders, reopen: Reopen) -> Self {
         Self(Arc::new(Inner {
             turns: Mutex::new(Turns {
+                viewer: client.viewer(),
                 client: Some(client),
                 waiting: VecDeque::new(),
                 next: 0,
@@ -199,14 +205,15 @@ impl Owner {
         let number = turns.next;
         turns.next += 1;
         turns.waiting.push_back((number, task.what.to_string()));
+        let _place = Place(self, number);
         if let Some(running) = turns.running.as_ref().filter(|it| it.is_background) {
             running.task.control.cancel();
         }
         let mut told = None;
         loop {
             if turns.is_over || task.control.is_cancelled() {
-                turns.waiting.retain(|(other, _)| *other != number);
-                self.0.changed.notify_all();
+                // Unlocked before its place is given up.
+                drop(turns);
                 return Err(Cancelled.into());
             }
             if turns.running.is_none() && turns.waiting.front().is_some_and(|it| it.0 == number) {
@@ -225,6 +232,16 @@ impl Owner {
                 turns = self.wait(turns);
             }
         }
+    }
+
+    /// Returns whether the node stops.
+    pub(crate) fn is_over(&self) -> bool {
+        self.turns().is_over
+    }
+
+    /// Returns who shows what the node knows, whatever runs.
+    pub(crate) fn viewer(&self) -> Viewer {
+        self.turns().viewer.clone()
     }
 
     /// Returns what is done now, and what waits.
@@ -255,6 +272,10 @@ impl Owner {
         while let Some(running) = &turns.running {
             if running.is_background || Instant::now() >= deadline {
                 running.task.control.cancel();
+            }
+            if Instant::now() >= deadline + ENDING {
+                tracing::warn!("what runs does not end: it is cut off");
+                return;
             }
             turns = self.wait(turns);
         }
@@ -287,7 +308,9 @@ impl Owner {
             client,
         };
         if turn.client.is_none() {
-            turn.client = Some((self.0.reopen)()?);
+            let client = (self.0.reopen)()?;
+            self.turns().viewer = client.viewer();
+            turn.client = Some(client);
         }
         Ok(turn)
     }
@@ -300,6 +323,16 @@ impl Owner {
     fn wait<'a>(&self, turns: MutexGuard<'a, Turns>) -> MutexGuard<'a, Turns> {
         let waited = self.0.changed.wait_timeout(turns, LOOK_EVERY);
         waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+}
+
+/// A command's place among those that wait; given up however the waiting ends.
+struct Place<'a>(&'a Owner, u64);
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.turns().waiting.retain(|(other, _)| *other != self.1);
+        self.0.0.changed.notify_all();
     }
 }
 

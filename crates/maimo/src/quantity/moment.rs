@@ -1,5 +1,7 @@
 //! Moments and spans: local time for people, RFC 3339 in UTC for programs.
 
+use std::cell::RefCell;
+
 use jiff::{
     Span, SpanRelativeTo, Timestamp, ToSpan, Unit, Zoned,
     civil::{Date, DateTime},
@@ -9,6 +11,27 @@ use maimo_core::clock;
 use maimo_vault::journal::metadata::FileTime;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
+thread_local! {
+    /// By which time zone this thread shows times, if not the system's.
+    static ZONE: RefCell<Option<TimeZone>> = const { RefCell::new(None) };
+}
+
+/// Returns the name of the user's time zone, if it has one.
+pub(crate) fn zone_name() -> Option<String> {
+    TimeZone::system().iana_name().map(str::to_owned)
+}
+
+/// Has this thread show times by the time zone of this name; by the system's where there is none.
+pub(crate) fn show_in(name: Option<&str>) {
+    let zone = name.and_then(|name| TimeZone::get(name).ok());
+    ZONE.set(zone);
+}
+
+fn zone() -> TimeZone {
+    let set = ZONE.with_borrow(Clone::clone);
+    set.unwrap_or_else(TimeZone::system)
+}
+
 /// A moment to be shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Moment(Timestamp);
@@ -16,14 +39,12 @@ pub(crate) struct Moment(Timestamp);
 impl Moment {
     /// Returns date and time of day where the user is.
     pub(crate) fn local(self) -> String {
-        self.zoned(TimeZone::system())
-            .strftime("%Y-%m-%d %H:%M:%S")
-            .to_string()
+        self.zoned(zone()).strftime("%Y-%m-%d %H:%M:%S").to_string()
     }
 
     /// Returns the date where the user is.
     pub(crate) fn date(self) -> String {
-        self.zoned(TimeZone::system()).date().to_string()
+        self.zoned(zone()).date().to_string()
     }
 
     /// Returns the date by UTC: that is how days are kept of which the moment is not.

@@ -58,10 +58,6 @@ impl fmt::Display for Tor {
 
 impl Link {
     /// Notes how far Tor is, and tells whoever listens.
-    #[cfg_attr(
-        not(any(test, feature = "tor")),
-        expect(dead_code, reason = "another process's Tor tells nothing")
-    )]
     pub(crate) fn tor(&self, tor: Tor) {
         let mut state = self.lock();
         if state.tor.as_ref() == Some(&tor) {

@@ -3,26 +3,40 @@
 use std::{
     borrow::Cow,
     fmt::Write as _,
-    io::{self, BufWriter, IsTerminal, StdoutLock, Write},
+    io::{self, BufWriter, IsTerminal, Write},
     os::unix::ffi::OsStrExt,
     path::Path,
+    sync::Arc,
 };
 
 use serde::Serialize;
 
+use super::Far;
+
 /// Standard output while one report is written.
 pub(crate) struct Page<'a> {
-    out: BufWriter<StdoutLock<'a>>,
+    out: BufWriter<Box<dyn Write + 'a>>,
     terminal: bool,
 }
 
-impl Page<'_> {
+/// How many bytes are gathered before they are written.
+const BUFFER_BYTES: usize = 64 * 1024;
+
+impl<'a> Page<'a> {
     /// Takes standard output.
-    pub(crate) fn stdout() -> Self {
+    pub(super) fn stdout() -> Self {
         let out = io::stdout().lock();
         let terminal = out.is_terminal();
         Self {
-            out: BufWriter::with_capacity(64 * 1024, out),
+            out: BufWriter::with_capacity(BUFFER_BYTES, Box::new(out)),
+            terminal,
+        }
+    }
+
+    /// Takes the standard output of another process.
+    pub(super) fn far(far: &'a Arc<dyn Far>, terminal: bool) -> Self {
+        Self {
+            out: BufWriter::with_capacity(BUFFER_BYTES, Box::new(FarWriter(far))),
             terminal,
         }
     }
@@ -57,6 +71,20 @@ impl Write for Page<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
+    }
+}
+
+struct FarWriter<'a>(&'a Arc<dyn Far>);
+
+impl Write for FarWriter<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let part = bytes.get(..BUFFER_BYTES).unwrap_or(bytes);
+        self.0.write(part)?;
+        Ok(part.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

@@ -14,7 +14,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use maimo_client::progress::{Control, Event, Phase};
 use serde::Serialize;
 
-use super::{Tor, Ui, page::shown_path};
+use super::{Far, Out, Tor, Ui, page::shown_path};
 use crate::{
     quantity::{Count, Size},
     signals,
@@ -30,12 +30,25 @@ const ETA_AFTER: Duration = Duration::from_secs(1);
 /// The progress of one command. Dropping it clears what was drawn.
 pub(crate) struct Progress {
     control: Control,
-    meter: Arc<Meter>,
+    shown: Shown,
+}
+
+/// Where it is shown.
+enum Shown {
+    Here(Arc<Meter>),
+    Far(Arc<dyn Far>),
 }
 
 impl Progress {
-    pub(super) fn new(ui: &Ui) -> Self {
-        let meter = Arc::new(Meter::new(ui));
+    pub(super) fn new(ui: &Ui, beside_bytes: bool) -> Self {
+        if let Out::Far(far, _) = &ui.out {
+            far.begin(beside_bytes);
+            return Self {
+                control: far.control().clone(),
+                shown: Shown::Far(Arc::clone(far)),
+            };
+        }
+        let meter = Arc::new(Meter::new(ui, beside_bytes));
         let observer = Arc::clone(&meter);
         let control = Control::new(move |event| observer.take(event));
         signals::cancel_on_interrupt(&control);
@@ -54,7 +67,18 @@ impl Progress {
                     thread::sleep(TICK);
                 }
             });
-        Self { control, meter }
+        Self {
+            control,
+            shown: Shown::Here(meter),
+        }
+    }
+
+    /// Writes a line to standard error, above what is drawn.
+    pub(crate) fn line(&self, ui: &Ui, text: &str) {
+        match &self.shown {
+            Shown::Here(meter) => meter.aside(|ui| ui.line(text)),
+            Shown::Far(_) => ui.line(text),
+        }
     }
 
     /// Returns what the engine tells its events to; an interrupt cancels it.
@@ -65,10 +89,15 @@ impl Progress {
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        // Who keeps the control must not draw among the results.
-        self.meter.lock().due = None;
-        if let Show::Drawn(bar) = &self.meter.show {
-            bar.finish_and_clear();
+        match &self.shown {
+            Shown::Here(meter) => {
+                // Who keeps the control must not draw among the results.
+                meter.lock().due = None;
+                if let Show::Drawn(bar) = &meter.show {
+                    bar.finish_and_clear();
+                }
+            }
+            Shown::Far(far) => far.end(),
         }
     }
 }
@@ -126,8 +155,10 @@ struct Snapshot {
 }
 
 impl Meter {
-    fn new(ui: &Ui) -> Self {
-        let show = if ui.is_json() && !ui.is_quiet() {
+    fn new(ui: &Ui, beside_bytes: bool) -> Self {
+        let show = if ui.is_json() && beside_bytes {
+            Show::Not
+        } else if ui.is_json() && !ui.is_quiet() {
             Show::Json
         } else if ui.is_quiet() {
             Show::Not
@@ -351,7 +382,8 @@ struct StatusView {
     tor_percent: Option<u8>,
 }
 
-const fn phase_name(phase: Phase) -> &'static str {
+/// Returns a phase in a word.
+pub(crate) const fn phase_name(phase: Phase) -> &'static str {
     match phase {
         Phase::Synchronising => "synchronising",
         Phase::Scanning => "scanning",
@@ -454,8 +486,9 @@ mod tests {
             terminal: false,
             colour: false,
             link: super::super::Link::default(),
+            out: Out::Here,
         };
-        let progress = Progress::new(&ui);
+        let progress = Progress::new(&ui, false);
         progress.control().tell(Event::Done { files: 3, bytes: 9 });
         progress.control().tell(Event::Phase(Phase::Deleting));
         let trouble = Event::Trouble {
@@ -463,7 +496,10 @@ mod tests {
             message: "cannot be read".to_owned(),
         };
         progress.control().tell(trouble);
-        let state = progress.meter.lock();
+        let Shown::Here(meter) = &progress.shown else {
+            panic!("it is shown here");
+        };
+        let state = meter.lock();
         assert_eq!(state.snapshot.files_done, 0);
         assert_eq!(state.troubles, 1);
         drop(state);

@@ -15,6 +15,7 @@ mod job;
 mod metrics;
 mod mirrors;
 mod node;
+mod owner;
 mod peers;
 mod progress;
 mod refusals;
