@@ -368,13 +368,9 @@ mod tests {
         };
         assert_eq!(of(&["dir:/mnt/disk"]), None);
         assert_eq!(of(&[]), None);
-        let onion = format!("{}:4100", "a".repeat(56));
-        let texts = [
-            "192.0.2.1:80",
-            onion.as_str(),
-            "192.0.2.1:80",
-            "a.example:1",
-        ];
+        // The Tor Project's own.
+        let onion = "2gzyxa5ihm7nsggfxnu52rck2vv4rvmdlkiu3zzui5du4xyclen53wid.onion:4100";
+        let texts = ["192.0.2.1:80", onion, "192.0.2.1:80", "a.example:1"];
         assert_eq!(of(&texts).unwrap(), ["192.0.2.1:80", "a.example:1"]);
         let many: Vec<String> = (1..20).map(|port| format!("192.0.2.1:{port}")).collect();
         let many: Vec<&str> = many.iter().map(String::as_str).collect();

@@ -59,6 +59,7 @@ impl Engine {
             let pack = view.segments.get(&segment.number).ok_or_else(not_read)?;
             segments.push((*segment, *pack));
         }
+        self.hold_segments(&segments, first)?;
         let mut inputs = Inputs::default();
         let mut named = Part::default();
         let stretches = self.journal_reader(&first.keys).survey(
@@ -103,12 +104,29 @@ impl Engine {
         })
     }
 
+    /// Fetches the segments that the journal cache has no longer, or torn.
+    fn hold_segments(
+        &self,
+        segments: &[(Segment, ObjectRef)],
+        first: &OpenChannel,
+    ) -> Result<(), ClientError> {
+        for (_, pack) in segments {
+            if self.journal.get(pack).is_none() {
+                for bytes in first.fetch_whole(&[*pack])? {
+                    self.journal.put(pack, &bytes)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Weighs segments: what is dead in each is judged as a merge of it would.
     pub(crate) fn weigh_segments(
         &mut self,
         segments: &[(Segment, ObjectRef)],
         first: &OpenChannel,
     ) -> Result<Vec<SegmentWeight>, ClientError> {
+        self.hold_segments(segments, first)?;
         let mut named = Part::default();
         self.each_input(segments, first, |_, record| named.add_named(record))?;
         let lean = self.replay_part(&named)?.state;

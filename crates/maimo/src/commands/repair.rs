@@ -83,7 +83,8 @@ fn repair(
 /// Asks whether to go on; whoever cannot be asked has not agreed.
 fn agreed(ctx: &Context) -> Result<bool, CommandError> {
     let stdin = io::stdin();
-    if !stdin.is_terminal() {
+    // The input of a node that runs is not that of who asks it.
+    if ctx.guest.is_some() || !stdin.is_terminal() {
         return Ok(false);
     }
     ctx.ui.say("Go on from what the provider shows? [y/N]");
