@@ -1,7 +1,7 @@
 //! Mirrors: a store on several channels, each of which has all of it.
 //!
 //! The layout's first channel decides every commit; the others follow (`commit::follow`). What a mirror lacks is computed from the journal and from
-//! what it shows, never queued: packs are sealed for it anew ([`crate::supply`]) and recorded portion by portion, then its head moves. So whatever
+//! what it shows, never queued: packs are sealed for it anew (`supply`) and recorded portion by portion, then its head moves. So whatever
 //! interrupts this, the next attempt goes on where it was.
 
 use std::{sync::Arc, time::Duration};

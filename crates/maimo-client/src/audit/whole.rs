@@ -114,7 +114,10 @@ pub fn read_all(channel: &Audited<'_>, control: &Control) -> Result<ChannelAudit
     }
     if !outcome.damaged.is_empty() {
         let count = outcome.damaged.len();
-        outcome.detail = Some(format!("{count} packs are damaged or missing in part"));
+        outcome.detail = Some(match count {
+            1 => "a pack is damaged or missing in part".to_owned(),
+            _ => format!("{count} packs are damaged or missing in part"),
+        });
     }
     super::prove_commit(channel, &mut outcome);
     Ok(outcome)

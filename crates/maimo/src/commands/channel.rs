@@ -26,7 +26,7 @@ use crate::{
     connect::{self, FolderTerms},
     context::Context,
     error::CommandError,
-    quantity::{Moment, Size, parse_size},
+    quantity::{Count, Moment, Size, parse_size},
     relay::form,
     ui::{Align, Page, Report, Table},
 };
@@ -352,11 +352,8 @@ pub(super) fn write_channels(page: &mut Page<'_>, channels: &[ChannelReport]) ->
     table.write(page)?;
     for channel in channels {
         if channel.behind > 0 {
-            let (name, commits) = (&channel.name, channel.behind);
-            writeln!(
-                page,
-                "{name} is a mirror that is behind, by {commits} commits"
-            )?;
+            let (name, commits) = (&channel.name, commits(channel.behind));
+            writeln!(page, "{name} is a mirror that is behind, by {commits}")?;
         }
         if let Some(trouble) = &channel.trouble {
             writeln!(page, "{trouble}")?;
@@ -393,5 +390,13 @@ fn cap_text(cap: Option<u64>) -> String {
         None => "?".to_owned(),
         Some(cap) if cap >= connect::ENDLESS => "none".to_owned(),
         Some(cap) => Size(cap).to_string(),
+    }
+}
+
+/// Returns so many commits in words.
+pub(super) fn commits(count: u64) -> String {
+    match count {
+        1 => "1 commit".to_owned(),
+        _ => format!("{} commits", Count(count)),
     }
 }

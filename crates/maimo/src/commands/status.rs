@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Outcome,
-    channel::{network_of, role_text, seen_text, shown_root},
+    channel::{commits, network_of, role_text, seen_text, shown_root},
     client::{ClientView, write_clients},
     damage::{DamageView, sentence as damage_sentence, write_revisions},
     verify::{LOSSES, class_name, proven_sentences, result_name},
@@ -281,8 +281,9 @@ impl Status {
             }
             for channel in client.channels.iter().filter(|channel| channel.behind > 0) {
                 attention.push(format!(
-                    "mirror {} is behind by {} commits: it catches up with the next `maimo store` that reaches it",
-                    channel.channel, channel.behind
+                    "mirror {} is behind by {}: it catches up with the next `maimo store` that reaches it",
+                    channel.channel,
+                    commits(channel.behind)
                 ));
             }
             if let Some(why) = &client.behind {

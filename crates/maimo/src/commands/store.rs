@@ -139,7 +139,7 @@ impl Report for Stored {
         if healed.chunks + healed.vital > 0 {
             writeln!(
                 page,
-                "{} chunks that were damaged at a provider stored again",
+                "stored again what was damaged at a provider: chunks {}",
                 Count(healed.chunks + healed.vital)
             )?;
         }

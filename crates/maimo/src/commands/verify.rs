@@ -241,9 +241,9 @@ pub(super) fn sentence(stratum: &StratumAudit) -> String {
         return format!("{class}: all {live} live blocks are there");
     }
     format!(
-        "{class}: {slices} of {live} live blocks, all right; were {:.3} % missing, this would have failed with {:.2} % probability",
+        "{class}: {slices} of {live} live blocks, all right; were {:.3} % missing, this would have failed with {}",
         stratum.loss * 100.0,
-        stratum.probability * 100.0,
+        found_with(stratum.probability),
     )
 }
 

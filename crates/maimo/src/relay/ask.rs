@@ -135,10 +135,14 @@ fn exchange(
                         let link = ctx.ui.link();
                         link.watch_circuits(move || counts.load(Ordering::Relaxed));
                     }
-                    ctx.ui.link().tor(Tor {
-                        percent: tor.unwrap_or(100),
-                        trouble: None,
-                    });
+                    let link = ctx.ui.link();
+                    // A node that does not use Tor is never on its way there.
+                    if tor.is_some() || link.connecting().is_some() {
+                        link.tor(Tor {
+                            percent: tor.unwrap_or(100),
+                            trouble: None,
+                        });
+                    }
                 }
                 Ok(Told::End(error)) => {
                     drop(shown.borrow_mut().take());
