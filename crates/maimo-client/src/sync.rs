@@ -197,9 +197,15 @@ impl Engine {
 
     /// Returns whether all that was last seen of a channel is here, the catalog with it where this channel decides.
     pub(crate) fn stands_on(&mut self, id: ChannelId, is_first: bool) -> Result<bool, ClientError> {
-        if !self.node.candidates(id)?.is_empty() {
-            return Ok(false);
-        }
+        Ok(self.node.candidates(id)?.is_empty() && self.has_last_seen(id, is_first)?)
+    }
+
+    /// Returns the same whatever was sent to it and never answered.
+    pub(crate) fn has_last_seen(
+        &mut self,
+        id: ChannelId,
+        is_first: bool,
+    ) -> Result<bool, ClientError> {
         let Some(row) = self.node.seen(id)? else {
             return Ok(false);
         };

@@ -64,7 +64,8 @@ impl Engine {
         let Some(old) = layout.first().filter(|first| *first != row.id) else {
             return self.mirror_report();
         };
-        if !self.stands_on(old, true)? {
+        // What was sent to one that is away and never answered is acknowledged to nobody; if it was taken, it is merged as another machine's is.
+        if !self.has_last_seen(old, true)? {
             let old = self.channel_row(old)?.name;
             return Err(ClientError::Input {
                 message: format!(

@@ -64,12 +64,14 @@ fn with_the_first_away_nothing_is_acknowledged_and_later_it_is() {
     let before = machine.object("status", &["status"])["sequence"].clone();
     far.signal(Signal::TERM);
     assert_eq!(far.ended(), Some(0));
-    grow(&machine, "mine", 4);
+    // So little that its head is on its way before anyone knows that nobody is there.
+    machine.write("mine/note", "rides in the tail");
     machine.error(21, &["store", &machine.text("mine")]);
     let status = machine.object("status", &["status"]);
     assert_eq!(status["sequence"], before, "{status}");
     let summary = machine.object("summary", &["channel", "first", "other"]);
     assert_eq!(summary["channels"][0]["channel"], "other", "{summary}");
+    grow(&machine, "mine", 4);
     let summary = store(&machine);
     assert_eq!(summary["behind"][0], "far", "{summary}");
     far.start();
@@ -77,6 +79,8 @@ fn with_the_first_away_nothing_is_acknowledged_and_later_it_is() {
     assert_eq!(summary["behind"].as_array().unwrap().len(), 0, "{summary}");
     drop(other);
     assert_back(&machine, "mine", 4);
+    let note = fs::read_to_string(machine.back("mine/note")).unwrap();
+    assert_eq!(note, "rides in the tail");
 }
 
 #[test]
