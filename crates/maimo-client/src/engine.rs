@@ -48,8 +48,6 @@ use crate::{
 
 /// An open node.
 pub(crate) struct Engine {
-    /// The home folder, locked.
-    pub(crate) home: Home,
     /// The store's secret.
     pub(crate) secret: Arc<MasterSecret>,
     /// What it derives for the whole store.
@@ -86,6 +84,8 @@ pub(crate) struct Engine {
     pub(crate) merged: HashSet<ChannelId>,
     /// The newest state of a branch that is being merged, a parent of the commit that does it.
     pub(crate) joined: Option<StorePart>,
+    /// The home folder, locked. The last to go: whoever has it next finds folders that are providers let go of, too.
+    pub(crate) home: Home,
 }
 
 /// Channels beside the first that did not answer or refused, why, and since when. They are let be for a while: each try may take its time.

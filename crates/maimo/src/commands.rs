@@ -151,15 +151,26 @@ impl Command {
         Some(name.to_owned())
     }
 
+    /// Reads from standard input what the command line leaves to it: once, whoever does the command and however often it is tried.
+    ///
+    /// # Errors
+    ///
+    /// What is read is none.
+    pub(crate) fn gather(&mut self, ctx: &Context) -> Result<(), CommandError> {
+        match self {
+            Self::Channel(command) => command.gather(ctx),
+            Self::Recover(args) => args.gather(ctx),
+            _ => Ok(()),
+        }
+    }
+
     /// Asks for what only the user has, before another process does the command.
     ///
     /// # Errors
     ///
     /// There is nobody to ask, or what is read is none.
-    pub(crate) fn gather(&mut self, ctx: &Context) -> Result<(), CommandError> {
+    pub(crate) fn gather_secrets(&mut self, ctx: &Context) -> Result<(), CommandError> {
         match self {
-            Self::Channel(command) => command.gather(ctx),
-            Self::Recover(args) => args.gather(ctx),
             Self::VerifyPhrase(args) => args.gather(ctx),
             _ => Ok(()),
         }

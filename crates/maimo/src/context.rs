@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
     sync::Arc,
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use maimo_client::{
@@ -32,9 +32,10 @@ use crate::{
     ui::Ui,
 };
 
-/// How often a provider is tried that another process has open, and how long is waited between.
-const IN_USE_TRIES: u32 = 100;
+/// How long what another process has open is tried again, how long is waited between, and after what time the user hears of it.
+const IN_USE: Duration = Duration::from_secs(5);
 const IN_USE_PAUSE: Duration = Duration::from_millis(50);
+const IN_USE_TOLD: Duration = Duration::from_secs(1);
 
 /// The outputs, the configuration and the node's folders.
 pub(crate) struct Context {
@@ -62,6 +63,14 @@ pub(crate) enum Folder {
 pub(crate) struct Guest {
     pub(crate) owner: Owner,
     pub(crate) task: Task,
+}
+
+/// Patience with another process that has what is to be opened: one that just starts, or just ends. Even one that was killed ends only after
+/// a while, and until then its socket can be connected to and its locks are held.
+pub(crate) struct Patience<'a> {
+    ui: &'a Ui,
+    since: Instant,
+    is_told: bool,
 }
 
 /// The client, while a command has it.
@@ -135,6 +144,15 @@ impl Context {
         })?;
         turn.folders().open_by(folders);
         Ok(Held::Turn(Box::new(turn)))
+    }
+
+    /// Begins to be patient with another process that has this node's home or provider.
+    pub(crate) fn patience(&self) -> Patience<'_> {
+        Patience {
+            ui: &self.ui,
+            since: Instant::now(),
+            is_told: false,
+        }
     }
 
     /// Returns what the node that runs here is at; nothing where none does.
@@ -235,7 +253,7 @@ impl Context {
             _ => {}
         }
         let socket = control::socket_of(&self.places.provider);
-        let mut tries = 0;
+        let mut patience = self.patience();
         loop {
             let error = match self.provider() {
                 Ok(provider) => {
@@ -252,11 +270,9 @@ impl Context {
                 return Ok(answer);
             }
             // Another command of the owner has it for a moment, or the node is just starting or ending.
-            tries += 1;
-            if !error.is_in_use() || tries > IN_USE_TRIES || !tell(None) {
+            if !error.is_in_use() || !tell(None) || !patience.pauses() {
                 return Err(error);
             }
-            thread::sleep(IN_USE_PAUSE);
         }
     }
 
@@ -276,6 +292,21 @@ impl Context {
             .hint("run `maimo volume add PATH --capacity SIZE`"));
         }
         Ok(Provider::open(home)?)
+    }
+}
+
+impl Patience<'_> {
+    /// Waits a moment; returns false once that was done for long enough.
+    pub(crate) fn pauses(&mut self) -> bool {
+        let waited = self.since.elapsed();
+        if waited >= IN_USE {
+            return false;
+        }
+        if waited >= IN_USE_TOLD && !std::mem::replace(&mut self.is_told, true) {
+            self.ui.say("Waiting for another maimo process.");
+        }
+        thread::sleep(IN_USE_PAUSE);
+        true
     }
 }
 

@@ -44,17 +44,25 @@ fn main() -> ExitCode {
 fn run(cli: Cli, ui: &mut Ui) -> Result<(), CommandError> {
     let mut command = cli.command;
     let ctx = Context::new(&cli.global, command.kind(), ui)?;
-    if command.of_store().is_some() {
-        let socket = relay::socket_of(&ctx.places.home);
+    if command.of_store().is_none() {
+        return ui.report(&*commands::run(&command, &ctx)?);
+    }
+    command.gather(&ctx)?;
+    let socket = relay::socket_of(&ctx.places.home);
+    let mut patience = ctx.patience();
+    loop {
         if relay::is_served(&socket) {
-            command.gather(&ctx)?;
+            command.gather_secrets(&ctx)?;
             if let Some(ended) = relay::relay(&socket, &command, &ctx) {
                 return ended;
             }
         }
+        match commands::run(&command, &ctx) {
+            // The home is opened before anything is done: nothing is done twice.
+            Err(error) if error.is_in_use() && patience.pauses() => {}
+            ended => return ui.report(&*ended?),
+        }
     }
-    let report = commands::run(&command, &ctx)?;
-    ui.report(&*report)
 }
 
 /// Tells what is wrong with the command line, or shows the help or version that it asks for.

@@ -21,7 +21,7 @@ mod serve;
 use std::path::{Path, PathBuf};
 
 pub(crate) use self::{
-    ask::{is_served, relay},
+    ask::{answers, is_served, relay},
     request::Request,
     serve::{Host, serve},
 };

@@ -15,7 +15,7 @@ use super::Outcome;
 use crate::{
     config::{Config, Way},
     context::Context,
-    control::{self, CountConnections},
+    control::{self, CountConnections, Request},
     daemon::{
         self, Daemon, Entrance, Metrics, Owner, Standing, Stop, Tally, Upkeep, upkeep::Settings,
     },
@@ -97,13 +97,31 @@ fn provider(ctx: &Context) -> Result<Option<Provider>, CommandError> {
     if !Provider::exists(home) {
         return Ok(None);
     }
-    ctx.provider().map(Some).map_err(|error| {
+    let socket = control::socket_of(home);
+    let is_served = || !matches!(control::ask(&socket, &Request::Status, &|_| true), Ok(None));
+    let opened = in_time(ctx, is_served, || ctx.provider());
+    opened.map(Some).map_err(|error| {
         if error.is_in_use() {
             in_use(home)
         } else {
             error
         }
     })
+}
+
+/// Opens what another process may have that just ends; not what one serves, which goes on.
+fn in_time<T>(
+    ctx: &Context,
+    is_served: impl Fn() -> bool,
+    open: impl Fn() -> Result<T, CommandError>,
+) -> Result<T, CommandError> {
+    let mut patience = ctx.patience();
+    loop {
+        match open() {
+            Err(error) if error.is_in_use() && !is_served() && patience.pauses() => {}
+            opened => return opened,
+        }
+    }
 }
 
 /// Has the owner's commands for the provider served.
@@ -135,7 +153,8 @@ fn relay(owner: &Owner, ctx: &Context) -> Result<control::Served, CommandError> 
 
 /// Opens this node's own store, if it has one. What keeps it from being opened must not keep a node from serving others.
 fn owner(ctx: &Context, serves: bool) -> Result<Option<Owner>, CommandError> {
-    match ctx.owner() {
+    let socket = relay::socket_of(&ctx.places.home);
+    match in_time(ctx, || relay::answers(&socket), || ctx.owner()) {
         Ok(owner) => Ok(Some(owner)),
         Err(error) if error.exit() == Exit::NoNode => Ok(None),
         Err(error) if error.is_in_use() => Err(in_use(&ctx.places.home)),

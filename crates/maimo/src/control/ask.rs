@@ -17,8 +17,8 @@ use crate::error::{CommandError, Exit};
 /// How often it is looked whether the user wants to stop.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
-/// Sends a request to the process that serves the socket at `path`, and waits for its answer; nothing where nobody serves it. `progress` hears
-/// how much of how much is done, and stops it by returning false.
+/// Sends a request to the process that serves the socket at `path`, and waits for its answer; nothing where nobody serves it, or whoever did
+/// ended before it was performed. `progress` hears how much of how much is done, and stops it by returning false.
 ///
 /// # Errors
 ///
@@ -32,23 +32,31 @@ pub(crate) fn ask(
     let Ok(stream) = connected else {
         return Ok(None);
     };
-    let failed = |error: io::Error| {
-        if !progress(None) {
-            return CommandError::new(Exit::Interrupted, "interrupted", "interrupted")
-                .hint("what was cut off is finished by running it again");
-        }
-        let message = format!("the node that runs here does not answer: {error}");
-        CommandError::new(Exit::Failed, "local_io", message)
-            .hint("see its log; what was asked may have been done")
+    let mut is_heard = false;
+    let exchanged = exchange(stream, request, progress, &mut is_heard);
+    let wanted = match exchanged {
+        Ok(wanted) => wanted,
+        Err(_) if !is_heard && progress(None) => return Ok(None),
+        Err(error) => return Err(failed(&error, progress)),
     };
-    let wanted = exchange(stream, request, progress).map_err(failed)?;
     wanted.map(Some)
+}
+
+fn failed(error: &io::Error, progress: &dyn Fn(Option<(u64, u64)>) -> bool) -> CommandError {
+    if !progress(None) {
+        return CommandError::new(Exit::Interrupted, "interrupted", "interrupted")
+            .hint("what was cut off is finished by running it again");
+    }
+    let message = format!("the node that runs here does not answer: {error}");
+    CommandError::new(Exit::Failed, "local_io", message)
+        .hint("see its log; what was asked may have been done")
 }
 
 fn exchange(
     mut stream: UnixStream,
     request: &Request,
     progress: &dyn Fn(Option<(u64, u64)>) -> bool,
+    is_heard: &mut bool,
 ) -> io::Result<Result<Answer, CommandError>> {
     let mut bytes = serde_json::to_vec(request)?;
     bytes.push(b'\n');
@@ -60,7 +68,9 @@ fn exchange(
         let Ok(line) = serde_json::from_slice(&line) else {
             return Ok(Err(astray()));
         };
+        *is_heard = true;
         match line {
+            Line::Heard => {}
             Line::Progress(done, total) => {
                 if !progress(Some((done, total))) {
                     return Err(io::ErrorKind::Interrupted.into());

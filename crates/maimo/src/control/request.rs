@@ -137,6 +137,8 @@ pub(crate) struct FaceRow {
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Line {
+    /// The request was read whole, and is now performed: without this line it was not.
+    Heard,
     /// How much of how much is done.
     Progress(u64, u64),
     Answer(Answer),

@@ -5,7 +5,7 @@ use std::{
     os::unix::net::UnixStream,
     path::Path,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
@@ -69,7 +69,7 @@ fn answer(stream: UnixStream, node: &Node, is_over: &AtomicBool) -> io::Result<(
         told: Instant::now(),
     });
     let progress = |done, total| {
-        let mut out = out.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut out = lock(&out);
         if is_over.load(Ordering::Relaxed) {
             return false;
         }
@@ -81,7 +81,10 @@ fn answer(stream: UnixStream, node: &Node, is_over: &AtomicBool) -> io::Result<(
         out.send(&Line::Progress(done, total)).is_ok()
     };
     let answered = match serde_json::from_slice::<Request>(&line) {
-        Ok(request) => perform(&node.provider, request, &progress),
+        Ok(request) => {
+            lock(&out).send(&Line::Heard)?;
+            perform(&node.provider, request, &progress)
+        }
         Err(_) => Err(CommandError::new(
             Exit::Failed,
             "bug",
@@ -99,6 +102,10 @@ fn answer(stream: UnixStream, node: &Node, is_over: &AtomicBool) -> io::Result<(
     };
     let mut out = out.into_inner().unwrap_or_else(PoisonError::into_inner);
     out.send(&line)
+}
+
+fn lock(out: &Mutex<Out>) -> MutexGuard<'_, Out> {
+    out.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Where lines go, and when the last one went.

@@ -30,12 +30,26 @@ use crate::{
 /// How often it is looked whether the user wants to stop.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// Returns whether a node serves the socket at `path`.
+/// How long a node may take to say that it is here.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Returns whether a process has the socket at `path`: a node that runs, or one that just ends.
 pub(crate) fn is_served(path: &Path) -> bool {
     connect(path).is_some()
 }
 
-/// Has a command done by the node that serves the socket at `path`, and writes its outputs; nothing where no node does.
+/// Returns whether a node answers at `path`: it runs, and goes on.
+pub(crate) fn answers(path: &Path) -> bool {
+    let asked = |mut stream: UnixStream| {
+        stream.set_read_timeout(Some(PATIENCE))?;
+        frame::write(&mut stream, Kind::Stop, &[])?;
+        frame::read(&mut stream, FRAME_BYTES_MAX, &|| false)
+    };
+    connect(path).is_some_and(|stream| matches!(asked(stream), Ok(Some(_))))
+}
+
+/// Has a command done by the node that serves the socket at `path`, and writes its outputs; nothing where no node does, or the one that did
+/// ended before it began.
 ///
 /// # Errors
 ///
@@ -46,7 +60,12 @@ pub(crate) fn relay(
     ctx: &Context,
 ) -> Option<Result<(), CommandError>> {
     let stream = connect(path)?;
-    Some(exchange(stream, command, ctx).unwrap_or_else(|error| Err(away(&error))))
+    let mut is_heard = false;
+    match exchange(stream, command, ctx, &mut is_heard) {
+        Ok(ended) => Some(ended),
+        Err(_) if !is_heard => None,
+        Err(error) => Some(Err(away(&error))),
+    }
 }
 
 fn connect(path: &Path) -> Option<UnixStream> {
@@ -70,6 +89,7 @@ fn exchange(
     mut stream: UnixStream,
     command: &Command,
     ctx: &Context,
+    is_heard: &mut bool,
 ) -> io::Result<Result<(), CommandError>> {
     let request = Request::encode(command, ctx)?;
     if request.len() > REQUEST_BYTES_MAX {
@@ -105,6 +125,7 @@ fn exchange(
             Err(_) if interrupt.is_cancelled() => return Ok(Err(interrupted())),
             Err(error) => return Err(error),
         };
+        *is_heard = true;
         match kind {
             Kind::Bytes => {
                 if let Err(error) = io::stdout().lock().write_all(&bytes) {

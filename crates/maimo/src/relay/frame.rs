@@ -21,7 +21,7 @@ pub(super) const FRAME_BYTES_MAX: usize = 1024 * 1024;
 pub(super) enum Kind {
     /// A [`super::Request`], as JSON: the first frame of a command.
     Request = b'r' as isize,
-    /// From a command: it wants to stop.
+    /// From a command: it wants to stop. As the first frame it asks only whether anybody is here, who then says that this was heard.
     Stop = b's' as isize,
     /// From the node: bytes for standard output.
     Bytes = b'b' as isize,
@@ -49,6 +49,8 @@ impl Kind {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Told {
+    /// The request was read whole, and is now done: without this it was not.
+    Heard,
     /// Progress is shown from now on; `true` beside raw bytes.
     Begin(bool),
     /// Progress is shown no more.
@@ -106,7 +108,7 @@ pub(super) fn events_of(told: Told) -> Vec<Event> {
         }],
         Told::Committed(sequence) => vec![Event::Committed { sequence }],
         Told::Notice(text) => vec![Event::Notice(text)],
-        Told::Begin(_) | Told::Stop | Told::Link(..) | Told::End(_) => Vec::new(),
+        Told::Heard | Told::Begin(_) | Told::Stop | Told::Link(..) | Told::End(_) => Vec::new(),
     }
 }
 

@@ -73,9 +73,10 @@ fn answer(stream: &UnixStream, host: &Host) -> io::Result<()> {
         }),
         link: host.ui.link().clone(),
     });
-    let Some((Kind::Request, bytes)) = first else {
-        // Someone looked whether anybody is here.
-        return Ok(());
+    let bytes = match first {
+        Some((Kind::Request, bytes)) => bytes,
+        Some((Kind::Stop, _)) => return frames.tell(&Told::Heard),
+        _ => return Ok(()),
     };
     let Ok(request) = serde_json::from_slice::<Request>(&bytes) else {
         let error = CommandError::new(
@@ -90,6 +91,7 @@ fn answer(stream: &UnixStream, host: &Host) -> io::Result<()> {
     let Some(what) = request.command.of_store() else {
         return Err(io::ErrorKind::InvalidData.into());
     };
+    frames.tell(&Told::Heard)?;
     let hears = Arc::clone(&frames);
     let task = Task::new(&what, move |event| hears.event(event));
     let watched = watch(stream, &frames, &task)?;

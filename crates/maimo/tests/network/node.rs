@@ -95,6 +95,13 @@ impl Node {
         child.wait().unwrap().code()
     }
 
+    /// Has it killed and returns it: it ends when it does.
+    pub(crate) fn dying(&mut self) -> Child {
+        let (mut child, _) = self.running.take().unwrap();
+        child.kill().unwrap();
+        child
+    }
+
     /// Kills it as a power cut would.
     pub(crate) fn kill(&mut self) {
         if let Some((mut child, _)) = self.running.take() {

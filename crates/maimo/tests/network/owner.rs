@@ -3,8 +3,11 @@
 use std::{
     fs,
     io::{BufRead, BufReader},
-    os::unix::fs::PermissionsExt,
+    os::unix::{fs::PermissionsExt, net::UnixListener},
+    path::PathBuf,
     process::{Child, Stdio},
+    thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use rustix::process::Signal;
@@ -210,6 +213,93 @@ fn a_node_that_is_killed_leaves_nothing_in_the_way() {
     );
     drop(running);
     machine.done(&["store", "mine"]);
+}
+
+/// Has a home as one has it that was killed and has not ended yet: its locks are held, its socket can be connected to, nobody answers there.
+struct Dying {
+    _locks: Vec<fs::File>,
+    _sockets: Vec<UnixListener>,
+}
+
+impl Dying {
+    fn at(homes: &[PathBuf]) -> Self {
+        let lock = |home: &PathBuf| {
+            let file = fs::File::open(home.join("lock")).unwrap();
+            file.try_lock().unwrap();
+            file
+        };
+        let listen = |home: &PathBuf| {
+            let _ = fs::remove_file(home.join("socket"));
+            UnixListener::bind(home.join("socket")).unwrap()
+        };
+        Self {
+            _locks: homes.iter().map(lock).collect(),
+            _sockets: homes.iter().map(listen).collect(),
+        }
+    }
+
+    /// Has it end after a moment.
+    fn ends_soon(self) -> JoinHandle<()> {
+        thread::spawn(move || {
+            thread::sleep(Duration::from_millis(300));
+            drop(self);
+        })
+    }
+}
+
+#[test]
+fn whatever_comes_right_after_a_kill_waits_for_the_end_of_what_was_killed() {
+    let mut node = Node::new();
+    let machine = &node.machine;
+    machine.done(&["init", "--source", "both"]);
+    machine.done(&["channel", "open", "own", "--name", "own"]);
+    machine.write("mine/file", "content");
+    let homes = [machine.path("home"), machine.path("home/provider")];
+    let lines = "maimo:invite1qqqq";
+    for command in [&["store", "mine"][..], &["list"], &["client", "list"]] {
+        let ended = Dying::at(&homes).ends_soon();
+        machine.done(command);
+        ended.join().unwrap();
+    }
+    // What was read from standard input is not asked for again.
+    let ended = Dying::at(&homes).ends_soon();
+    let none = machine.fed(lines, &["channel", "open", "-"]);
+    assert_eq!(none.code, Some(2), "{none:#?}");
+    ended.join().unwrap();
+    let ended = Dying::at(&homes).ends_soon();
+    assert_eq!(node.start()["keeps"]["source"], "both");
+    ended.join().unwrap();
+    for _ in 0..3 {
+        let mut killed = node.dying();
+        node.start();
+        node.machine.done(&["list"]);
+        killed.wait().unwrap();
+    }
+}
+
+#[test]
+fn commands_while_the_node_opens_are_done() {
+    let machine = machine();
+    for _ in 0..3 {
+        let mut command = machine.command(&["--json", "start"]);
+        command.stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        let mut out = BufReader::new(child.stdout.take().unwrap());
+        let opening = thread::spawn(move || {
+            let mut line = String::new();
+            out.read_line(&mut line).unwrap();
+            line
+        });
+        while !opening.is_finished() {
+            machine.done(&["list"]);
+            machine.done(&["root"]);
+        }
+        let line = opening.join().unwrap();
+        assert!(line.contains("\"ready\""), "{line}");
+        child.kill().unwrap();
+        machine.done(&["list"]);
+        child.wait().unwrap();
+    }
 }
 
 /// A client over a slow network, whose node runs.
