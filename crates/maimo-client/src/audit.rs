@@ -4,6 +4,8 @@
 //! which questions to hear. What an audit finds is evidence only where the answer contradicts the root; a provider that is away, busy or
 //! refuses is told apart from one that lost something. [`whole`] reads everything back instead of a sample, [`paths`] samples some files.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use futures_executor::block_on;
 use maimo_core::{
@@ -14,6 +16,7 @@ use maimo_core::{
         draw,
     },
     clock::Timestamp,
+    custody::Grace,
     error::{Classify, ErrorKind},
     head::SignedHead,
     id::{ChannelId, RootHash},
@@ -413,10 +416,14 @@ fn strike(channel: &Audited<'_>, report: &mut AuditReport) {
     }
 }
 
-/// Returns whether the grace of the root that was asked under, at least as old as the question, is over: then its head may be gone.
+/// Returns whether the grace of the root that was asked under, at least as old as the question, is over: then its head may be gone. Where there is
+/// no grace it may be gone with the next head, whatever the two clocks say.
 fn is_lapsed(channel: &Audited<'_>, asked: &Asked) -> bool {
     let status = block_on(channel.session.status());
-    status.is_ok_and(|status| status.terms.grace(asked.since).ends(asked.since) <= status.now)
+    status.is_ok_and(|status| {
+        let grace = status.terms.grace(asked.since);
+        grace == Grace::For(Duration::ZERO) || grace.ends(asked.since) <= status.now
+    })
 }
 
 /// Says what it means that a provider did not answer.

@@ -37,6 +37,9 @@ mod history;
 
 pub use history::{PastAudit, Proven, ProvenStratum};
 
+/// How often a channel is audited anew after other machines have moved its head.
+const ATTEMPTS: u32 = 8;
+
 /// What is asked of an audit.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct VerifyRequest {
@@ -92,7 +95,7 @@ impl Engine {
                 )));
                 continue;
             }
-            let audit = self.verify_channel(id, request, control)?;
+            let audit = self.verify_newest(id, request, control)?;
             self.found_damaged(id, &audit.damaged, FoundBy::Audit)?;
             let is_of_all = request.sample == Sample::Everything && request.path.is_none();
             if is_of_all && audit.strata.len() == Stratum::ALL.len() && is_answered(audit.result) {
@@ -105,6 +108,31 @@ impl Engine {
             audits.push(audit);
         }
         Ok(audits)
+    }
+
+    /// Audits a channel as [`Self::verify_channel`] does, and anew where another machine has moved its head meanwhile: what that let go of, the
+    /// old head with it, is not owed where there is no grace, so nothing is wrong until it is wrong of the newest state.
+    fn verify_newest(
+        &mut self,
+        id: ChannelId,
+        request: &VerifyRequest,
+        control: &Control,
+    ) -> Result<ChannelAudit, ClientError> {
+        for _ in 0..ATTEMPTS {
+            let audit = self.verify_channel(id, request, control)?;
+            if !is_accused(audit.result) {
+                return Ok(audit);
+            }
+            self.refresh(control)?;
+            if self
+                .node
+                .seen(id)?
+                .is_none_or(|seen| seen.seen.root == audit.root)
+            {
+                return Ok(audit);
+            }
+        }
+        self.verify_channel(id, request, control)
     }
 
     fn verify_channel(
@@ -281,6 +309,14 @@ const fn is_answered(result: AuditResult) -> bool {
     matches!(
         result,
         AuditResult::Intact | AuditResult::Damaged | AuditResult::Missing
+    )
+}
+
+/// Returns whether a result speaks against the provider.
+const fn is_accused(result: AuditResult) -> bool {
+    matches!(
+        result,
+        AuditResult::Damaged | AuditResult::Missing | AuditResult::Rollback
     )
 }
 

@@ -7,6 +7,7 @@ use std::{
 };
 
 use maimo_client::{
+    audit::{AuditResult, Sample},
     browse::{FileReport, ListRequest, WhichSource},
     client::Client,
     dump::DumpRequest,
@@ -15,12 +16,13 @@ use maimo_client::{
     revise::RemoveRequest,
     store::{StoreReport, StoreRequest},
     undelete::UndeleteRequest,
+    verify::VerifyRequest,
 };
 use maimo_vault::{journal::state::Presence, retention::Policy};
 
 use crate::scene::{Scene, noise};
 
-const LAST: Policy = Policy {
+pub(crate) const LAST: Policy = Policy {
     last: 1,
     hourly: 0,
     daily: 0,
@@ -33,7 +35,10 @@ const LAST: Policy = Policy {
 
 /// Two machines of one store; the first may delete what it has stored.
 fn two_machines() -> (Scene, Client, Client) {
-    let scene = Scene::new();
+    two_machines_of(Scene::new())
+}
+
+fn two_machines_of(scene: Scene) -> (Scene, Client, Client) {
     let words = scene.begin("one");
     let two = scene.join("two", words.clone());
     let one = scene.open("one");
@@ -253,5 +258,39 @@ fn a_machine_that_goes_on_while_another_reads_is_no_fork() {
     for path in ["a/file", "b/1", "b/2"] {
         let known = one.history(&scene.home(path), &WhichSource::All).unwrap();
         assert!(!known.is_empty(), "{path}");
+    }
+}
+
+/// Where there is no grace, the head that is being audited is gone with the next.
+#[test]
+fn a_state_that_another_machine_replaces_while_it_is_audited_is_not_missing() {
+    for sample in [Sample::default(), Sample::Everything] {
+        let (scene, mut one, mut two) = two_machines_of(Scene::without_grace());
+        let control = Control::default();
+        for n in 0..2 {
+            scene.write(&format!("a/{n}"), &noise(n, 100_000));
+            scene.store(&mut one, "a");
+        }
+        let file = scene.home("a/1");
+        let before = match sample {
+            Sample::Everything => "read",
+            _ => "audit",
+        };
+        let far = Arc::clone(&scene.far);
+        scene.far.wire.before(before, move || {
+            remove(&mut two, &file, None);
+            two.prune(PruneRequest::default(), &Control::default())
+                .unwrap();
+            far.sweep();
+        });
+        let request = VerifyRequest {
+            sample,
+            ..VerifyRequest::default()
+        };
+        let audits = one.verify(&request, &control).unwrap();
+        assert!(scene.far.wire.is_over());
+        assert_eq!(audits[0].result, AuditResult::Intact, "{audits:?}");
+        assert_eq!(audits[0].strata.len(), 2, "{audits:?}");
+        assert!(one.verify(&request, &control).unwrap()[0].detail.is_none());
     }
 }

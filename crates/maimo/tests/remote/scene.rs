@@ -13,12 +13,14 @@ use bytes::Bytes;
 use maimo_client::{
     channel::OpenChannelRequest,
     client::{Client, InitOptions, OpenOptions},
+    clock::Clock,
     error::ClientError,
     progress::Control,
     recover::RecoverRequest,
     store::{StoreReport, StoreRequest},
 };
 use maimo_core::{
+    custody::Grace,
     identity::{AuthPublicKey, ClientSecretKey},
     invitation::Invitation,
     reference::ObjectRef,
@@ -211,23 +213,35 @@ impl Session for Counting {
 /// A connector whose sessions count.
 pub(crate) struct Far {
     pub(crate) wire: Arc<Wire>,
+    provider: Arc<Mutex<Option<Provider>>>,
     inner: InProcess,
 }
 
 impl Far {
-    fn new() -> Self {
-        let open = |address: &str| {
+    fn new(terms: FolderTerms) -> Self {
+        let provider = Arc::default();
+        let opened: Arc<Mutex<Option<Provider>>> = Arc::clone(&provider);
+        let open = move |address: &str| {
             let path = address.strip_prefix("dir:").expect("a folder");
-            let provider = Provider::open_folder(Path::new(path), Some(FolderTerms::default()));
+            let provider = Provider::open_folder(Path::new(path), Some(terms));
             let provider = provider.map_err(|error| ServiceError::Unavailable {
                 detail: error.to_string(),
             })?;
+            *opened.lock().unwrap() = Some(provider.clone());
             Ok(Arc::new(provider) as Arc<dyn connect::Provider>)
         };
         Self {
             wire: Arc::default(),
+            provider,
             inner: InProcess::new(open),
         }
+    }
+
+    /// Has the provider free what it need not hold any longer.
+    pub(crate) fn sweep(&self) {
+        let provider = self.provider.lock().unwrap();
+        let now = Clock::default().now();
+        provider.as_ref().unwrap().sweep(now).unwrap();
     }
 }
 
@@ -267,9 +281,21 @@ pub(crate) struct Scene {
 
 impl Scene {
     pub(crate) fn new() -> Self {
+        Self::on(FolderTerms::default())
+    }
+
+    /// The provider holds on to nothing that is let go of.
+    pub(crate) fn without_grace() -> Self {
+        Self::on(FolderTerms {
+            grace: Some(Grace::For(Duration::ZERO)),
+            ..FolderTerms::default()
+        })
+    }
+
+    fn on(terms: FolderTerms) -> Self {
         Self {
             folder: tempfile::tempdir().unwrap(),
-            far: Arc::new(Far::new()),
+            far: Arc::new(Far::new(terms)),
         }
     }
 
