@@ -375,10 +375,13 @@ impl Engine {
                 name_also(&view.data, known.objects_of(targets)?)
             }
             Naming::Exactly(targets) => {
+                let mut targets = targets.clone();
+                // What this commit's own spill has moved out of the tail, which nobody knew of when the targets were worked out.
+                targets.extend(target(&demand, &sealed));
                 for number in targets.keys() {
                     naming.look_up(*number, &mut known)?;
                 }
-                name_exactly(&view.data, known.objects_of(targets.clone())?)
+                name_exactly(&view.data, known.objects_of(targets)?)
             }
         };
         let data = data.map_err(|error| ClientError::Bug(error.to_string()))?;
