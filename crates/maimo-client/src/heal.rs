@@ -18,10 +18,10 @@ use maimo_core::{audit::Stratum, id::ChannelId, live_map::LiveMap, reference::Ob
 use maimo_net::connect::Load;
 use maimo_vault::{
     compose::{Base, Sealing as _},
-    compress::{Codec, Compressor, Level},
+    compress::{Compressor, Level},
     dedup::DedupIndex,
     demand::Demand,
-    dictionary::{Dictionary, is_small},
+    dictionary::Dictionary,
     journal::{batch::Stamp, record::Record, repeat::Repeat},
     layout::Layout,
     name::{ChunkId, ChunkRef, ChunkType, Domain, PackNumber, RecordId, WriterId},
@@ -37,14 +37,11 @@ use crate::{
     fetch::{CatalogPacks, FetchError, Locator, Opener, Wanted},
     journal_cache::open_dictionary,
     keys::EPOCH,
+    local_chunks::{Framing, LocalChunks},
     progress::{Control, Event, Phase},
     prune::entry_of,
     retrieve::fetch,
 };
-
-mod local;
-
-pub(crate) use local::LocalCopies;
 
 /// What healing came to.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -234,10 +231,12 @@ impl Engine {
             .collect();
         let mut found = Found::default();
         let mut missing = Vec::new();
-        let length = |chunk: ChunkRef| length_of(&broken, chunk);
-        let mut copies = LocalCopies::new(&broken.base.state, self.node.source(), &wanted, length);
+        let reader = self.catalog.reader()?;
+        let mut copies =
+            LocalChunks::in_catalog(&reader, self.node.source(), |chunk| wanted.contains(&chunk))?;
+        drop(reader);
         let dictionary = self.dictionary_for_healing();
-        let mut compressor = Compressor::new(Level::default());
+        let mut framing = Framing::new(dictionary.as_ref());
         let mut is_all = true;
         for chunk in &wanted {
             control.check()?;
@@ -251,22 +250,8 @@ impl Engine {
                     is_all = false;
                     break;
                 }
-                let key = self.keys.content_key(entry.domain);
-                let length = entry.plaintext_length;
-                match copies.read(*chunk, &entry.id, length, key) {
-                    Some(bytes) => {
-                        let made = Plain {
-                            entry,
-                            bytes: &bytes,
-                        };
-                        self.put(
-                            *chunk,
-                            &made,
-                            dictionary.as_ref(),
-                            &mut compressor,
-                            &mut found,
-                        )?;
-                    }
+                match copies.read(*chunk, entry, &self.keys) {
+                    Some(plain) => self.put(*chunk, framing.frame(entry, &plain), &mut found)?,
                     None => missing.push(*chunk),
                 }
             }
@@ -278,18 +263,8 @@ impl Engine {
                     continue;
                 };
                 match outcome {
-                    Ok(bytes) if self.keys.content_key(entry.domain).id(&bytes) == entry.id => {
-                        let made = Plain {
-                            entry,
-                            bytes: &bytes,
-                        };
-                        self.put(
-                            chunk,
-                            &made,
-                            dictionary.as_ref(),
-                            &mut compressor,
-                            &mut found,
-                        )?;
+                    Ok(plain) if self.keys.content_key(entry.domain).id(&plain) == entry.id => {
+                        self.put(chunk, framing.frame(entry, &plain), &mut found)?;
                     }
                     Err(FetchError::Away { .. } | FetchError::Unserved { .. }) => {
                         later.insert(chunk);
@@ -377,23 +352,10 @@ impl Engine {
     fn put(
         &self,
         chunk: ChunkRef,
-        plain: &Plain<'_>,
-        dictionary: Option<&Dictionary>,
-        compressor: &mut Compressor<'_>,
+        (entry, frame): (Entry, &[u8]),
         found: &mut Found,
     ) -> Result<(), ClientError> {
-        // What has a dictionary had it because it is small.
-        let is_plain = plain.entry.domain == Domain::default();
-        let with = dictionary.filter(|_| is_plain && is_small(plain.bytes.len()));
-        let mut own;
-        let frame = match with {
-            Some(dictionary) => {
-                own = Compressor::new(Level::default());
-                own.compress(plain.bytes, Some(dictionary))
-            }
-            None => compressor.compress(plain.bytes, None),
-        };
-        let length = frame.bytes.len() as u64;
+        let length = frame.len() as u64;
         if found.room < length {
             let number = self.node.next_pack();
             found
@@ -402,26 +364,17 @@ impl Engine {
             found.room = PACK_FRAMES_BYTES;
         }
         found.room = found.room.saturating_sub(length);
-        found.bytes += plain.bytes.len() as u64;
+        found.bytes += u64::from(entry.plaintext_length);
         let builder = found.builders.last_mut();
         let builder = builder.ok_or_else(|| ClientError::Bug("no pack is open".to_owned()))?;
-        let used = with.filter(|_| frame.codec == Codec::ZstdDictionary);
         let index = builder
-            .push(FramedChunk {
-                id: plain.entry.id,
-                chunk_type: ChunkType::Content,
-                domain: plain.entry.domain,
-                codec: frame.codec,
-                dictionary: used.map(Dictionary::id),
-                plaintext_length: plain.entry.plaintext_length,
-                frame: frame.bytes,
-            })
+            .push(FramedChunk::new(&entry, frame))
             .map_err(|error| ClientError::Bug(error.to_string()))?;
         let to = ChunkRef {
             pack: builder.number(),
             index,
         };
-        found.by_id.insert(plain.entry.id, to);
+        found.by_id.insert(entry.id, to);
         found.places.insert(chunk, to);
         Ok(())
     }
@@ -628,23 +581,6 @@ impl Found {
         self.places.extend(known.map(|to| (chunk, to)));
         known.is_some()
     }
-}
-
-/// A chunk whose bytes are at hand.
-struct Plain<'a> {
-    entry: &'a Entry,
-    bytes: &'a [u8],
-}
-
-/// Returns how long a chunk's plaintext is.
-fn length_of(broken: &Broken, chunk: ChunkRef) -> Option<u64> {
-    let tail = broken.base.tail.iter();
-    let mut pieces = tail.map(|tail| &tail.piece);
-    let entry = match pieces.find(|piece| piece.number() == chunk.pack) {
-        Some(piece) => piece.entries().get(usize::try_from(chunk.index).ok()?)?,
-        None => entry_of(&broken.layouts, chunk)?,
-    };
-    Some(u64::from(entry.plaintext_length))
 }
 
 /// Returns whether a head that names no more than what is needed would no longer name some of the damage.

@@ -23,6 +23,7 @@ mod journal_cache;
 mod journal_reader;
 pub mod keys;
 mod known_tree;
+mod local_chunks;
 pub mod local_stat;
 pub mod mirror;
 mod node_state;

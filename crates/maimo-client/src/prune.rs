@@ -35,7 +35,6 @@ use crate::{
 };
 
 mod drops;
-mod local;
 mod rewrite;
 
 /// What is asked of a prune.

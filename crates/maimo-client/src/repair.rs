@@ -50,7 +50,8 @@ use crate::{
     damage::{TouchedRevision, is_evidence},
     engine::{Engine, Shown},
     error::ClientError,
-    heal::{HealReport, LocalCopies},
+    heal::HealReport,
+    local_chunks::LocalChunks,
     node_state::SeenRow,
     outstanding::Outstanding,
     progress::{Control, Event, Phase},
@@ -215,7 +216,7 @@ struct Plan {
     repair: Repair,
     /// New packs with the chunks that go into them, in order.
     packs: Vec<(PackNumber, Vec<ChunkRef>)>,
-    copies: LocalCopies,
+    copies: LocalChunks,
     /// Dictionaries' packs to be uploaded as they are cached.
     vital: Vec<ObjectRef>,
     report: AstrayReport,
@@ -478,7 +479,7 @@ impl Engine {
             };
             Some(u64::from(entry.plaintext_length))
         };
-        let mut copies = LocalCopies::new(&known.state, self.node.source(), &wanted, length);
+        let mut copies = LocalChunks::in_state(&known.state, self.node.source(), &wanted, length)?;
         let elsewhere = self.on_others(channel.id, &known.state, &wanted, &known.layouts)?;
         let mut packs: Vec<(PackNumber, Vec<ChunkRef>)> = Vec::new();
         let mut bytes = 0;
@@ -489,11 +490,8 @@ impl Engine {
             }
             let is_here = pieces.contains_key(&chunk.pack)
                 || elsewhere.contains(&chunk)
-                || entry_of(&known.layouts, chunk).is_some_and(|entry| {
-                    let length = entry.plaintext_length;
-                    let key = self.keys.content_key(entry.domain);
-                    copies.read(chunk, &entry.id, length, key).is_some()
-                });
+                || entry_of(&known.layouts, chunk)
+                    .is_some_and(|entry| copies.read(chunk, entry, &self.keys).is_some());
             let Some(length) = length(chunk).filter(|_| is_here) else {
                 continue;
             };
@@ -801,9 +799,7 @@ impl Engine {
                 }
                 let entry = entry_of(&known.layouts, *chunk);
                 let entry = *entry.ok_or_else(|| bug("a chunk has no name"))?;
-                let key = self.keys.content_key(entry.domain);
-                let length = entry.plaintext_length;
-                let here = plan.copies.read(*chunk, &entry.id, length, key);
+                let here = plan.copies.read(*chunk, &entry, &self.keys);
                 let plain = if here.is_some() {
                     here
                 } else {

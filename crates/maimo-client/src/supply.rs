@@ -37,6 +37,7 @@ use crate::{
     error::ClientError,
     fetch::{CatalogPacks, Channel, Fetch, FetchError, Locator, Parts},
     keys::StoreKeys,
+    local_chunks::LocalChunks,
     node_state::{connect_lax, signed},
     progress::{Control, Event},
     random,
@@ -45,8 +46,6 @@ use crate::{
 };
 
 mod local;
-
-use local::Local;
 
 /// How many bytes of packs one portion has, and how many packs: what a crash makes to be recorded again.
 const PORTION_BYTES: u64 = 256 * 1024 * 1024;
@@ -92,7 +91,7 @@ pub(crate) struct Supply {
     source: SourceId,
     noted: Given,
     owed: VecDeque<Owed>,
-    local: Local,
+    local: LocalChunks,
     /// How many of the packs owed next files were looked for.
     looked_ahead: usize,
     bytes: (u64, u64),
@@ -116,7 +115,7 @@ impl Engine {
             source: self.node.source(),
             noted: Given::open(self)?,
             owed: owed.into(),
-            local: Local::default(),
+            local: LocalChunks::default(),
             looked_ahead: 0,
             bytes: (0, total),
         })
@@ -188,7 +187,7 @@ impl Supply {
                     supplied.packs.push((pack.number, held));
                 } else {
                     let parts = locator.take_apart(pack.number, pack.kind, &pack.needed, &mut {
-                        |layout, dictionaries| local.frames(layout, dictionaries, &keys)
+                        |layout, dictionaries| local::frames(local, layout, dictionaries, &keys)
                     });
                     match parts.map(|parts| rebuilt(pack, parts)) {
                         Ok(Ok(ready)) => {
@@ -245,7 +244,9 @@ impl Supply {
             let packs: HashSet<PackNumber> =
                 now.iter().chain(ahead).map(|pack| pack.number).collect();
             self.looked_ahead = packs.len();
-            self.local = Local::look(&self.reader, self.source, &packs)?;
+            self.local = LocalChunks::in_catalog(&self.reader, self.source, |chunk| {
+                packs.contains(&chunk.pack)
+            })?;
         }
         self.looked_ahead -= now.len();
         Ok(())

@@ -1,30 +1,36 @@
 //! Writing packs again: their chunks, from files of this machine or from their live ranges, go into new packs, step by step, a commit each.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use maimo_core::verify::{Selection, decode_slice};
 use maimo_net::{connect::Load, service::Read};
 use maimo_vault::{
     compose::{Base, Sealing as _},
-    compress::{Codec, Compressor, Level},
-    dictionary::{Dictionary, is_small},
+    compress::Level,
     journal::{batch::Stamp, part::Part, record::Record, repeat::Repeat, state::State},
     name::{ChunkRef, PackNumber, RecordId, WriterId},
     pack::{Entry, FramedChunk, HEADER_BYTES, PackBuilder, PackKind, PackLayout, PackReader},
     prune::{REWRITE_STEP_BYTES, moved, target},
 };
 
-use super::{Plan, PruneReport, PruneRequest, bug, entry_of, local::LocalChunks};
+use super::{Plan, PruneReport, PruneRequest, bug, entry_of};
 use crate::{
     commit::{Change, Naming, Outcome, Sealer},
     engine::Engine,
     error::ClientError,
+    keys::StoreKeys,
+    local_chunks::{Framing, LocalChunks},
     progress::Control,
     session::OpenChannel,
 };
 
 /// How many bytes of frames go into one new pack.
 const PACK_FRAMES_BYTES: u64 = 15 * 1024 * 1024;
+/// For about how many chunks files of this machine are looked for at once: bounds memory. Each look goes through the catalog.
+const LOOK_AHEAD: usize = 200_000;
 
 impl Engine {
     /// Writes again what is worth it, step by step.
@@ -50,17 +56,32 @@ impl Engine {
             .collect();
         let mut moved_bytes = 0;
         let mut left: BTreeSet<ChunkRef> = plan.rewrite.chunks.iter().copied().collect();
-        for step in steps {
+        let mut local = LocalChunks::default();
+        let mut looked_for = 0;
+        for (at, step) in steps.iter().enumerate() {
             control.check()?;
+            if at == looked_for {
+                let mut ahead: BTreeSet<ChunkRef> = BTreeSet::new();
+                while let Some(step) = steps.get(looked_for)
+                    && ahead.len() < LOOK_AHEAD
+                {
+                    ahead.extend(step);
+                    looked_for += 1;
+                }
+                let reader = self.catalog.reader()?;
+                local = LocalChunks::in_catalog(&reader, self.node.source(), |chunk| {
+                    ahead.contains(&chunk)
+                })?;
+            }
             moved_bytes += step.iter().map(|chunk| sealed(*chunk)).sum::<u64>();
             if request.move_max.is_some_and(|most| moved_bytes > most) {
                 break;
             }
-            if !self.rewrite_step(&plan, &step, report, control)? {
+            if !self.rewrite_step(&plan, step, &mut local, report, control)? {
                 // Another device was in between: what is left is for the next prune, which plans on what is there then.
                 break;
             }
-            for chunk in &step {
+            for chunk in step {
                 left.remove(chunk);
             }
         }
@@ -74,6 +95,7 @@ impl Engine {
         &mut self,
         plan: &Plan,
         chunks: &[ChunkRef],
+        local: &mut LocalChunks,
         report: &mut PruneReport,
         control: &Control,
     ) -> Result<bool, ClientError> {
@@ -83,12 +105,14 @@ impl Engine {
         let base = self.replay_part(&part)?;
         let as_of = base.sequence + 1;
         let dictionary = self.dictionary(Level::default())?;
+        let keys = Arc::clone(&self.keys);
         let mut source = ChunkSource {
             first: &channels[0],
             state: &base.state,
+            keys: &keys,
             layouts: &plan.layouts,
-            local: LocalChunks::new(self, &base.state, chunks)?,
-            dictionary: dictionary.as_deref(),
+            local,
+            framing: Framing::new(dictionary.as_deref()),
             bytes_received: 0,
         };
         let mut builders: Vec<PackBuilder> = Vec::new();
@@ -99,7 +123,7 @@ impl Engine {
             let count = rest.partition_point(|chunk| chunk.pack == first.pack);
             let (here, after) = rest.split_at(count);
             rest = after;
-            let frames = source.frames(self, here)?;
+            let frames = source.frames(here)?;
             let mut places = Vec::new();
             for (chunk, (entry, frame)) in here.iter().zip(&frames) {
                 let length = frame.len() as u64;
@@ -187,41 +211,26 @@ impl Engine {
 struct ChunkSource<'a> {
     first: &'a OpenChannel,
     state: &'a State,
+    keys: &'a StoreKeys,
     layouts: &'a BTreeMap<PackNumber, PackLayout>,
-    local: LocalChunks,
-    /// What small chunks read from files are compressed with.
-    dictionary: Option<&'a Dictionary>,
+    local: &'a mut LocalChunks,
+    framing: Framing<'a>,
     bytes_received: u64,
 }
 
 impl ChunkSource<'_> {
     /// Returns chunks of one pack as frames: from files of this machine where they still have them, else read back.
-    fn frames(
-        &mut self,
-        engine: &Engine,
-        chunks: &[ChunkRef],
-    ) -> Result<Vec<(Entry, Vec<u8>)>, ClientError> {
-        let mut compressor = Compressor::new(Level::default());
+    fn frames(&mut self, chunks: &[ChunkRef]) -> Result<Vec<(Entry, Vec<u8>)>, ClientError> {
         let mut frames: BTreeMap<u32, (Entry, Vec<u8>)> = BTreeMap::new();
         let mut others = Vec::new();
         for chunk in chunks {
             let entry = *entry_of(self.layouts, *chunk).ok_or_else(|| unknown(*chunk))?;
-            let length = entry.plaintext_length;
-            let Some(plain) = self.local.read(*chunk, &entry.id, length, engine)? else {
+            let Some(plain) = self.local.read(*chunk, &entry, self.keys) else {
                 others.push(*chunk);
                 continue;
             };
-            let dictionary = self.dictionary.filter(|_| is_small(plain.len()));
-            let frame = compressor.compress(&plain, dictionary);
-            let entry = Entry {
-                codec: frame.codec,
-                dictionary: dictionary
-                    .filter(|_| frame.codec == Codec::ZstdDictionary)
-                    .map(Dictionary::id),
-                frame_length: u32::try_from(frame.bytes.len()).unwrap_or(u32::MAX),
-                ..entry
-            };
-            frames.insert(chunk.index, (entry, frame.bytes.to_vec()));
+            let (entry, frame) = self.framing.frame(&entry, &plain);
+            frames.insert(chunk.index, (entry, frame.to_vec()));
         }
         if !others.is_empty() {
             let read = self.read_back(&others)?;
