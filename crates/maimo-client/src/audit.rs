@@ -10,8 +10,8 @@ use bytes::Bytes;
 use futures_executor::block_on;
 use maimo_core::{
     audit::{
-        AuditError, AuditReport, AuditedHead, Challenge, Failed, SLICES, SLICES_MAX, Stratum,
-        check,
+        AuditError, AuditReport, AuditedHead, Challenge, Failed, SLICES, SLICES_MAX, Silence,
+        Stratum, check,
         confidence::{detection, slices_needed},
         draw,
     },
@@ -268,6 +268,20 @@ pub trait Challenges {
     ///
     /// That it cannot be written.
     fn keep(&mut self, channel: ChannelId, challenges: &[Asked]) -> Result<(), ClientError>;
+
+    /// Returns how often the first of them was asked in vain.
+    ///
+    /// # Errors
+    ///
+    /// That it cannot be read.
+    fn silence(&self, channel: ChannelId) -> Result<Silence, ClientError>;
+
+    /// Keeps how often the first of them was asked in vain.
+    ///
+    /// # Errors
+    ///
+    /// That it cannot be written.
+    fn keep_silence(&mut self, channel: ChannelId, silence: Silence) -> Result<(), ClientError>;
 }
 
 /// Audits a channel by a sample: what is still owed from earlier first.
@@ -321,12 +335,21 @@ pub fn sample(
                 }
                 left.retain(|other| other != asked);
                 challenges.keep(channel.id, &left)?;
+                challenges.keep_silence(channel.id, Silence::default())?;
             }
             Err((AuditResult::Missing, _)) if !is_of_this_root && is_lapsed(channel, asked) => {
                 left.retain(|other| other != asked);
                 challenges.keep(channel.id, &left)?;
+                challenges.keep_silence(channel.id, Silence::default())?;
             }
             Err((result, detail)) => {
+                let (result, detail) = if is_heard(channel, result) {
+                    let silence = challenges.silence(channel.id)?.and_again(now);
+                    challenges.keep_silence(channel.id, silence)?;
+                    judged(silence, result, detail)
+                } else {
+                    (result, detail)
+                };
                 if outcome.result == AuditResult::Intact {
                     outcome.result = result;
                     outcome.detail = Some(detail);
@@ -347,6 +370,27 @@ pub fn sample(
             .collect();
     }
     Ok(outcome)
+}
+
+/// Returns whether a provider that gave no answer heard the question: it is there, or answers others. One that is away was not asked.
+fn is_heard(channel: &Audited<'_>, result: AuditResult) -> bool {
+    match result {
+        AuditResult::Refused | AuditResult::Slow => true,
+        AuditResult::Offline => block_on(channel.session.status()).is_ok(),
+        _ => false,
+    }
+}
+
+/// Says what it means that a provider has not answered for so long.
+fn judged(silence: Silence, result: AuditResult, detail: String) -> (AuditResult, String) {
+    if !silence.is_missing() {
+        return (result, detail);
+    }
+    let Silence { tries, days, .. } = silence;
+    let detail = format!(
+        "the same slices were asked for {tries} times on {days} days and never shown: they count as missing ({detail})"
+    );
+    (AuditResult::Missing, detail)
 }
 
 /// Draws `slices` positions of each stratum, cut into challenges of what one may hold; always at least one, as the commit is proven with it.

@@ -390,6 +390,7 @@ impl NodeState {
                 "node",
                 "challenge",
                 "damage",
+                "silence",
             ] {
                 let sql = format!("DELETE FROM {table} WHERE channel = ?1");
                 tx.execute(&sql, [channel.0])?;

@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, path::Path};
 
 use maimo_core::{
-    audit::{Challenge, Stratum},
+    audit::{Challenge, Silence, Stratum},
     clock::Timestamp,
     codec::{self, Put},
     head::SignedHead,
@@ -16,7 +16,7 @@ use maimo_core::{
     reference::ObjectRef,
 };
 use maimo_vault::{journal::content::Content, name::ChunkRef};
-use rusqlite::params;
+use rusqlite::{OptionalExtension as _, params};
 
 use crate::{
     audit::{self, Asked, AuditResult, Audited, Challenges, ChannelAudit, Sample},
@@ -102,7 +102,9 @@ impl Engine {
                 // What was read back and was right is not damaged, whatever was found before.
                 self.node.replace_damage(id, &audit.damaged)?;
             }
-            if request.path.is_none() && !audit.strata.is_empty() {
+            // Who never answers is remembered as well, once that counts as missing.
+            let is_told = !audit.strata.is_empty() || audit.result == AuditResult::Missing;
+            if request.path.is_none() && is_told {
                 self.node.remember(id, self.clock.now(), &audit)?;
             }
             audits.push(audit);
@@ -366,6 +368,43 @@ impl Challenges for NodeState {
             Ok(())
         })
     }
+
+    fn silence(&self, channel: ChannelId) -> Result<Silence, ClientError> {
+        let sql = "SELECT tries, days, last_day FROM silence WHERE channel = ?1";
+        let read = || -> rusqlite::Result<Option<Silence>> {
+            let mut statement = self.db().prepare_cached(sql)?;
+            statement.query_row([channel.0], silence_of).optional()
+        };
+        Ok(read().map_err(failed)?.unwrap_or_default())
+    }
+
+    fn keep_silence(&mut self, channel: ChannelId, silence: Silence) -> Result<(), ClientError> {
+        // Nearly always there is none to be forgotten: that costs no write.
+        if silence == self.silence(channel)? {
+            return Ok(());
+        }
+        let Silence {
+            tries,
+            days,
+            last_day,
+        } = silence;
+        self.write(|tx| {
+            let row = params![channel.0, tries, days, signed(last_day)];
+            tx.execute(
+                "INSERT OR REPLACE INTO silence VALUES (?1, ?2, ?3, ?4)",
+                row,
+            )?;
+            Ok(())
+        })
+    }
+}
+
+fn silence_of(row: &rusqlite::Row<'_>) -> rusqlite::Result<Silence> {
+    Ok(Silence {
+        tries: row.get(0)?,
+        days: row.get(1)?,
+        last_day: unsigned(row.get(2)?),
+    })
 }
 
 /// The longest challenge that is read back, in bytes: positions of two strata at ten bytes each, and some.

@@ -17,6 +17,7 @@ mod challenge;
 pub mod confidence;
 mod draw;
 mod receipt;
+mod silence;
 mod statement;
 mod walk;
 
@@ -27,6 +28,7 @@ pub use self::{
     challenge::{Challenge, Stratum},
     draw::draw,
     receipt::{Answered, AuditReceipt, AuditReceiptError},
+    silence::Silence,
     statement::{AuditStatement, Stated, StatementError},
     walk::{Located, Target, locate},
 };

@@ -10,3 +10,11 @@ CREATE TABLE IF NOT EXISTS damage (
     flags INTEGER NOT NULL,
     PRIMARY KEY (channel, vital, root)
 ) STRICT, WITHOUT ROWID;
+
+-- How often the first of a channel's challenges was asked and not answered, on how many days, and the last of these.
+CREATE TABLE IF NOT EXISTS silence (
+    channel BLOB PRIMARY KEY,
+    tries INTEGER NOT NULL,
+    days INTEGER NOT NULL,
+    last_day INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;

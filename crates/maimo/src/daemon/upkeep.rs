@@ -571,11 +571,13 @@ impl Worker {
                 // It has the root; whether it follows from what was seen is another question.
                 client.tidy(control)?;
             }
-            Ok((audit, client.audits()?))
+            let known = client.damage()?;
+            let is_damaged = known.iter().any(|known| known.channel == channel);
+            Ok((audit, client.audits()?, is_damaged))
         });
-        let (audit, past) = match audited {
-            Ok((Some(audit), past)) => (audit, past),
-            Ok((None, _)) => return Ended::Done,
+        let (audit, past, is_damaged) = match audited {
+            Ok((Some(audit), past, is_damaged)) => (audit, past, is_damaged),
+            Ok((None, ..)) => return Ended::Done,
             Err(ended) => return ended,
         };
         let now = self.now();
@@ -589,9 +591,13 @@ impl Worker {
                 matches!(it.subject.kind, Kind::Damaged | Kind::Missing)
                     && it.subject.channel.as_deref() == Some(channel)
             });
-            // A sample may pass by what one before it has met: only one of everything ends it.
+            // A sample may pass by what one before it has met: only one of everything ends it. Where nothing was met, what counted as missing was
+            // never shown, and now it is.
+            let is_shown = |kind| kind == Kind::Missing && !is_damaged;
             let mended: Vec<Subject> = lost
-                .filter(|it| whole.is_some_and(|whole| whole > it.since.into()))
+                .filter(|it| {
+                    is_shown(it.subject.kind) || whole.is_some_and(|whole| whole > it.since.into())
+                })
                 .map(|it| it.subject.clone())
                 .collect();
             self.over(|it| {

@@ -7,6 +7,7 @@ mod journal;
 mod kept;
 mod overtaken;
 mod scene;
+mod silence;
 mod spilled;
 
 use std::{

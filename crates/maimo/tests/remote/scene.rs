@@ -4,7 +4,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -20,6 +20,7 @@ use maimo_client::{
     store::{StoreReport, StoreRequest},
 };
 use maimo_core::{
+    clock::Timestamp,
     custody::Grace,
     identity::{AuthPublicKey, ClientSecretKey},
     invitation::Invitation,
@@ -50,6 +51,10 @@ pub(crate) struct Wire {
     pub(crate) late: Mutex<Option<Late>>,
     /// What happens elsewhere just before a call of this name, once.
     meanwhile: Mutex<Option<(&'static str, Meanwhile)>>,
+    /// Whether audits are not answered, as if each were cut off.
+    pub(crate) is_deaf: AtomicBool,
+    /// Whether nothing is.
+    pub(crate) is_away: AtomicBool,
     /// Who looks at each range that is sent.
     looks: Mutex<Option<Box<dyn FnMut() + Send>>>,
 }
@@ -138,9 +143,22 @@ impl Counting {
     }
 }
 
+/// Cuts the way if a test says so.
+fn heard(unless: &AtomicBool) -> Result<(), ServiceError> {
+    if unless.load(Ordering::Relaxed) {
+        let detail = "the way is cut".to_owned();
+        return Err(ServiceError::Offline { detail });
+    }
+    Ok(())
+}
+
 impl Session for Counting {
     fn status(&self) -> Reply<'_, ChannelStatus> {
-        self.count("status").status()
+        let status = self.count("status").status();
+        Box::pin(async move {
+            heard(&self.wire.is_away)?;
+            status.await
+        })
     }
     fn put(&self, put: Put) -> Reply<'_, PutReply> {
         let session = self.count("put");
@@ -193,7 +211,12 @@ impl Session for Counting {
         self.count("read").read(reads)
     }
     fn audit(&self, challenge: Bytes) -> Reply<'_, Bytes> {
-        self.count("audit").audit(challenge)
+        let answer = self.count("audit").audit(challenge);
+        Box::pin(async move {
+            heard(&self.wire.is_away)?;
+            heard(&self.wire.is_deaf)?;
+            answer.await
+        })
     }
     fn digest(&self, request: Bytes) -> Reply<'_, [u8; 32]> {
         self.count("digest").digest(request)
@@ -310,6 +333,16 @@ impl Scene {
     pub(crate) fn open(&self, machine: &str) -> Client {
         let connector = Arc::clone(&self.far) as Arc<dyn Connector>;
         Client::open(&self.home(machine), OpenOptions::new(connector)).unwrap()
+    }
+
+    /// Opens a machine whose clock shows some hours since 1970.
+    pub(crate) fn open_at(&self, machine: &str, hours: &Arc<AtomicU64>) -> Client {
+        let hours = Arc::clone(hours);
+        let connector = Arc::clone(&self.far) as Arc<dyn Connector>;
+        let mut options = OpenOptions::new(connector);
+        options.clock =
+            Clock::new(move || Timestamp(hours.load(Ordering::Relaxed) * 60 * 60 * 1000));
+        Client::open(&self.home(machine), options).unwrap()
     }
 
     /// Begins a store on the first machine; returns its words.
