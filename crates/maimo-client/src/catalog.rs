@@ -49,7 +49,8 @@ pub use reader::{Children, Reader};
 pub use rows::Totals;
 pub use take_in::TakeIn;
 pub use view::{
-    Difference, FolderId, Kind, KnownEntry, Listed, Numbered, Revision, RunEnd, RunInfo,
+    DictionaryVersion, Difference, FolderId, Kind, KnownEntry, Listed, Numbered, Revision, RunEnd,
+    RunInfo,
 };
 
 use crate::local_stat::LocalStat;

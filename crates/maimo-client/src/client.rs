@@ -178,6 +178,7 @@ impl Client {
             deciding: None,
             merged: std::collections::HashSet::default(),
             joined: None,
+            recent: Arc::default(),
             catalog,
             secret: Arc::new(secret),
             home,

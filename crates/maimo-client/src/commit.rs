@@ -33,9 +33,9 @@ use maimo_vault::{
         batch::{Batch, Stamp},
         part::Part,
         record::Record,
-        state::State,
+        state::{Dictionary, State},
     },
-    name::{PackNumber, RecordId},
+    name::{ChunkId, PackNumber, RecordId},
     pack::{PackLayout, Piece},
     prune::target,
 };
@@ -57,6 +57,7 @@ mod merge;
 mod naming;
 mod prepare;
 mod push;
+mod revive;
 mod sealer;
 mod spill;
 
@@ -141,6 +142,8 @@ enum Attempt {
     Done(Committed),
     LostRace(Seen),
     NotHeld(Vec<ObjectRef>),
+    /// Chunks that it needs do not open without these dictionaries, which are retired.
+    Retired(Vec<(ChunkId, Dictionary)>),
 }
 
 impl Engine {
@@ -213,6 +216,12 @@ impl Engine {
                         },
                         None => return Ok(Outcome::Superseded),
                     };
+                }
+                Attempt::Retired(dictionaries) => {
+                    let sent = prepared.sent;
+                    let change = self.name_dictionaries(prepared.change, dictionaries)?;
+                    prepared = self.prepare(change, &channels)?;
+                    prepared.sent += sent;
                 }
                 Attempt::NotHeld(packs) => {
                     self.forget_packs(channels[0].id, &packs)?;
@@ -361,6 +370,13 @@ impl Engine {
         for layout in layouts::read_all(first, &missing)? {
             known.layouts.insert(layout.number(), layout);
         }
+        let retired = naming.retired_of(&demand, &known, &next.tail)?;
+        if !retired.is_empty() {
+            if is_plain {
+                prepared.change.records = unstamped(records);
+            }
+            return Ok(Attempt::Retired(retired));
+        }
         let data = match &prepared.change.naming {
             Naming::Also(more) => {
                 let mut targets = target(&demand, known.layouts.values());
@@ -415,10 +431,7 @@ impl Engine {
             prepared, first, &candidate, next, store, &records, sealed, vanished, sent,
         )?;
         if is_plain && !matches!(attempt, Attempt::Done(_)) {
-            let own = records
-                .into_iter()
-                .map(|(stamp, record)| (stamp.id, record));
-            prepared.change.records = own.collect();
+            prepared.change.records = unstamped(records);
         }
         Ok(attempt)
     }
@@ -625,6 +638,12 @@ impl Engine {
                 .collect(),
         })
     }
+}
+
+/// Returns records under the names they have, as a change brings them.
+fn unstamped(records: Vec<(Stamp, Record)>) -> Vec<(RecordId, Record)> {
+    let records = records.into_iter();
+    records.map(|(stamp, record)| (stamp.id, record)).collect()
 }
 
 fn not_read() -> ClientError {

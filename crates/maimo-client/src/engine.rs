@@ -29,6 +29,7 @@ use maimo_net::{
 use maimo_vault::{
     candidate::ChannelView,
     commit::{Commit, StorePart},
+    dictionary::Recent,
     keys::MasterSecret,
     name::PackNumber,
 };
@@ -82,6 +83,8 @@ pub(crate) struct Engine {
     pub(crate) deciding: Option<ChannelId>,
     /// Channels whose own branch of the store is merged into it: they may follow.
     pub(crate) merged: HashSet<ChannelId>,
+    /// The small chunks that this process stored last, by which it is judged whether the store's dictionary still serves.
+    pub(crate) recent: Arc<Mutex<Recent>>,
     /// The newest state of a branch that is being merged, a parent of the commit that does it.
     pub(crate) joined: Option<StorePart>,
     /// The home folder, locked. The last to go: whoever has it next finds folders that are providers let go of, too.

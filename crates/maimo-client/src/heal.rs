@@ -30,6 +30,7 @@ use maimo_vault::{
 };
 
 use crate::{
+    catalog::DictionaryVersion,
     commit::{Change, Naming, Outcome, Sealer, too_busy},
     damage::{DamageRow, TouchedRevision, broken_chunks, touched},
     engine::Engine,
@@ -454,7 +455,7 @@ impl Engine {
         }
         let reader = self.catalog.reader()?;
         let mut dictionaries = Vec::new();
-        for (id, known) in reader.dictionaries()? {
+        for DictionaryVersion { id, known, .. } in reader.dictionary_versions()? {
             for row in &rows {
                 if reader.pack(known.chunk.pack, row.channel)? != Some(row.damaged.pack) {
                     continue;
@@ -489,7 +490,9 @@ impl Engine {
         }
         if !dictionaries.is_empty() {
             let count = dictionaries.len() as u64;
-            let (records, sent) = self.seal_dictionaries(dictionaries)?;
+            let ids: Vec<ChunkId> = dictionaries.iter().map(|(id, ..)| *id).collect();
+            let (mut records, sent) = self.seal_dictionaries(dictionaries)?;
+            records.extend(self.newest_said_last(&ids)?);
             let change = Change {
                 records,
                 ..Change::default()

@@ -6,11 +6,17 @@
 //! Invariant: when a record reaches the sink, every chunk it names is in a pack that was handed over before it, in the piece that ends the
 //! run, or was known.
 
-use std::{collections::BTreeSet, num::NonZeroUsize, path::PathBuf, sync::Arc, thread};
+use std::{
+    collections::BTreeSet,
+    num::NonZeroUsize,
+    path::PathBuf,
+    sync::{Arc, Mutex},
+    thread,
+};
 
 use maimo_vault::{
     compress::Level,
-    dictionary::Dictionary,
+    dictionary::{Dictionary, Recent},
     journal::{content::Content, state::Presence},
     name::SourceId,
     pack::PackSize,
@@ -94,7 +100,11 @@ pub fn run(
         level: request.level,
         known: sink.known(),
         seen: Seen::default(),
-        trainer: Trainer::new(request.dictionary.clone()),
+        trainer: Trainer::new(
+            &request.dictionaries,
+            Arc::clone(&request.recent),
+            request.level,
+        ),
         budget: Budget::new(IN_FLIGHT_BYTES),
         control,
         jobs: crossbeam_channel::unbounded(),
@@ -256,8 +266,11 @@ pub struct PipelineRequest {
     pub domains: Vec<DomainFolder>,
     /// How hard to compress.
     pub level: Level,
-    /// The dictionary for small chunks, if the store has one; else one is trained once there are chunks enough.
-    pub dictionary: Option<Arc<Dictionary>>,
+    /// Dictionaries for small chunks, if the store has any, the newest first: that one is used, unless another does better for what comes. Without
+    /// one, one is trained once there are chunks enough.
+    pub dictionaries: Vec<Arc<Dictionary>>,
+    /// The small chunks that came last: by these a dictionary is judged. To be handed on from run to run.
+    pub recent: Arc<Mutex<Recent>>,
     /// How long packs grow.
     pub pack_size: PackSize,
     /// How many threads read and compress; as many as there are cores if none is said.
@@ -279,7 +292,8 @@ impl PipelineRequest {
             leave_out: Vec::new(),
             domains: Vec::new(),
             level: Level::default(),
-            dictionary: None,
+            dictionaries: Vec::new(),
+            recent: Arc::default(),
             pack_size: PackSize::default(),
             threads: None,
             dry_run: false,

@@ -18,6 +18,7 @@ use maimo_vault::{
         batch::Stamp,
         merge::{SegmentWeight, plan as plan_merge},
         part::Part,
+        record::Record,
     },
     name::{ChunkRef, PackNumber, RecordId, WriterId},
     pack::{Entry, PackLayout},
@@ -34,6 +35,7 @@ use crate::{
     progress::{Control, Event, Phase},
 };
 
+mod dictionaries;
 mod drops;
 mod rewrite;
 
@@ -59,6 +61,8 @@ pub struct PruneReport {
     pub packs_dropped: u64,
     /// Bytes let go of on the first channel, in those packs and in others.
     pub bytes_dropped: u64,
+    /// Dictionaries that no chunk needs any more: they are let go of as well.
+    pub dictionaries_retired: u64,
     /// When the provider frees what is let go of now; nothing where nothing is.
     pub free_on: Option<Timestamp>,
     /// Packs whose chunks were written again into others.
@@ -87,6 +91,8 @@ struct Plan {
     /// What must live on, by pack, once those are dropped.
     targets: BTreeMap<PackNumber, LiveMap>,
     rewrite: Rewrite,
+    /// What says that dictionaries are retired.
+    retires: Vec<Record>,
     packs_dropped: u64,
     bytes_dropped: u64,
 }
@@ -183,6 +189,7 @@ impl Engine {
                 )));
             }
         }
+        let retires = self.retires(&demand, &layouts, &base.tail)?;
         let mut rewrite = Rewrite::default();
         if !request.no_rewrite {
             let rules = RewriteRules::default();
@@ -197,6 +204,7 @@ impl Engine {
             drops,
             targets,
             rewrite,
+            retires,
             packs_dropped,
             bytes_dropped,
         })
@@ -215,6 +223,7 @@ impl Engine {
             revisions_dropped: plan.drops.revisions.len() as u64,
             packs_dropped: plan.packs_dropped,
             bytes_dropped: plan.bytes_dropped,
+            dictionaries_retired: plan.retires.len() as u64,
             free_on,
             sequence: plan.base.sequence,
             ..PruneReport::default()
@@ -228,10 +237,11 @@ impl Engine {
         report: &mut PruneReport,
         control: &Control,
     ) -> Result<bool, ClientError> {
-        if plan.drops.is_empty() && plan.bytes_dropped == 0 {
+        if plan.drops.is_empty() && plan.bytes_dropped == 0 && plan.retires.is_empty() {
             return Ok(true);
         }
         let records = plan.drops.records().into_iter();
+        let records = records.chain(plan.retires.iter().cloned());
         let change = Change {
             records: records
                 .map(|record| (self.node.next_record(), record))

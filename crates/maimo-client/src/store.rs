@@ -45,6 +45,7 @@ use crate::{
     possession::Token,
     progress::{Control, Event},
     session::OpenChannel,
+    spool::{Left, Spooled},
 };
 
 mod known;
@@ -165,13 +166,14 @@ impl<'e> Run<'e> {
         }
         let ids: Vec<ChannelId> = channels.iter().map(|channel| channel.id).collect();
         let position = engine.catalog.position()?;
-        let left = engine.spool.left(engine.node.writer(), &ids)?;
+        let mut left = engine.spool.left(engine.node.writer(), &ids)?;
         if left.damaged > 0 {
             control.tell(Event::Notice(format!(
                 "{} packs that were on their way are damaged here: they are discarded and made again",
                 left.damaged
             )));
         }
+        engine.without_lost_dictionaries(&mut left)?;
         let unfinished = left.unfinished.iter().map(|(spooled, _)| &spooled.layout);
         let spooled = left.arrived.iter().map(|spooled| &spooled.layout);
         let spooled: Vec<PackLayout> = spooled.chain(unfinished).cloned().collect();
@@ -478,6 +480,36 @@ impl StoreSink for Run<'_> {
 }
 
 impl Engine {
+    /// Leaves out packs on their way whose chunks were compressed with a dictionary that another device retired and the provider has freed: they
+    /// would never open. They are made again from the files.
+    fn without_lost_dictionaries(&self, left: &mut Left) -> Result<(), ClientError> {
+        let Some(first) = self.layout()?.first().copied() else {
+            return Ok(());
+        };
+        let reader = self.catalog.reader()?;
+        let mut lost = Vec::new();
+        for version in reader.dictionary_versions()? {
+            let pack = reader.pack(version.known.chunk.pack, first)?;
+            if version.known.retired && pack.is_none_or(|pack| self.not_held.contains(&pack.root)) {
+                lost.push(version.id);
+            }
+        }
+        let opens = |spooled: &Spooled| {
+            let mut entries = spooled.layout.entries().iter();
+            entries.all(|entry| entry.dictionary.is_none_or(|id| !lost.contains(&id)))
+        };
+        let arrived = left.arrived.iter();
+        let unfinished = left.unfinished.iter().map(|(spooled, _)| spooled);
+        for spooled in arrived.chain(unfinished).filter(|spooled| !opens(spooled)) {
+            for (channel, pack) in &spooled.objects {
+                self.spool.forget(*channel, pack.root)?;
+            }
+        }
+        left.arrived.retain(opens);
+        left.unfinished.retain(|(spooled, _)| opens(spooled));
+        Ok(())
+    }
+
     /// Merges segments of the journal where there are many: upkeep, after what a user waits for was acknowledged.
     pub(crate) fn merge_journal(&mut self, control: &Control) -> Result<(), ClientError> {
         for _ in 0..8 {

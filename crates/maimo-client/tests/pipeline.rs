@@ -608,6 +608,52 @@ fn many_small_files_share_a_dictionary_and_packs_repeat_their_records() {
     }
 }
 
+/// A text in words of its own: another kind than what programs write down.
+fn prose(seed: u64) -> String {
+    let draws = random(seed, 2000);
+    let words = draws.chunks(2).map(|draw| {
+        let place = u64::from(draw[0]) | u64::from(draw[1] & 3) << 8;
+        let word = random(place | 1 << 40, 4);
+        word.iter()
+            .map(|byte| char::from(b'a' + byte % 26))
+            .collect::<String>()
+    });
+    words.collect::<Vec<_>>().join(" ")
+}
+
+/// The first run trains on what there is; the second is handed chunks of another kind, and the third more of those.
+#[test]
+fn a_store_that_drifts_to_another_kind_of_file_trains_another_dictionary_once() {
+    let root = folder();
+    for number in 0..700_u64 {
+        let entry = format!(
+            "{{\"level\": \"info\", \"logger\": \"org.example.http\", \"at\": {number}}},\n"
+        );
+        let ids = random(number, 40);
+        let lines = ids.iter().map(|id| format!("{id:03} {entry}"));
+        write(&root, &format!("logs/{number}"), lines.collect::<String>());
+    }
+    let mut sink = Collector::new(true);
+    let mut asked = request(root.path());
+    store(&asked, &mut sink);
+    assert_eq!(sink.dictionaries.len(), 1);
+    let framed = |from: u64, sink: &mut Collector, asked: &PipelineRequest| {
+        for number in from..from + 600 {
+            write(&root, &format!("texts/{number}"), prose(number));
+        }
+        store(asked, sink).bytes_framed
+    };
+    asked.dictionaries = sink.dictionaries.clone();
+    let drifted = framed(10_000, &mut sink, &asked);
+    assert_eq!(sink.dictionaries.len(), 2);
+    // As the engine asks for it: the newest first, and what came last is handed on.
+    asked.dictionaries = sink.dictionaries.iter().rev().cloned().collect();
+    let adapted = framed(20_000, &mut sink, &asked);
+    assert_eq!(sink.dictionaries.len(), 2);
+    assert!(adapted * 10 < drifted * 9, "{adapted} of {drifted}");
+    assert_stored(&sink);
+}
+
 #[test]
 fn a_little_becomes_a_piece() {
     let root = folder();

@@ -14,8 +14,8 @@ use thiserror::Error;
 
 use crate::{
     journal::{record::Record, state::State},
-    name::{ChunkRef, PackNumber, RecordId},
-    pack::PackLayout,
+    name::{ChunkId, ChunkRef, PackNumber, RecordId},
+    pack::{Entry, PackLayout},
 };
 
 /// Which chunks of which packs are needed.
@@ -115,6 +115,24 @@ impl Demand {
     pub fn live_map(&self, layout: &PackLayout) -> Option<LiveMap> {
         let indexes = self.chunks.get(&layout.number())?;
         layout.live_map(indexes.iter().copied())
+    }
+
+    /// Returns the dictionaries without which the needed chunks do not open: they must be named as vital. `entries` tells what is in a pack, or in
+    /// a piece of the tail.
+    pub fn dictionaries<'a>(
+        &self,
+        entries: impl Fn(PackNumber) -> Option<&'a [Entry]>,
+    ) -> BTreeSet<ChunkId> {
+        let mut dictionaries = BTreeSet::new();
+        for (number, indexes) in &self.chunks {
+            let entries = entries(*number).unwrap_or_default();
+            let needed = indexes.iter().filter_map(|index| {
+                let entry = entries.get(usize::try_from(*index).ok()?)?;
+                entry.dictionary
+            });
+            dictionaries.extend(needed);
+        }
+        dictionaries
     }
 
     /// Holds the whole demand against what a head would call live.

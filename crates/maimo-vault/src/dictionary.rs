@@ -12,6 +12,10 @@ use zstd::dict::{DecoderDictionary, EncoderDictionary, from_continuous};
 
 use crate::{compress::Level, name::ChunkId};
 
+mod drift;
+
+pub use drift::{Recent, Verdict, Window};
+
 /// The longest dictionary, in bytes.
 pub const DICTIONARY_BYTES_MAX: usize = 110 * 1024;
 /// The longest chunk that is compressed with a dictionary, in bytes: beyond it, a chunk has met its own repetitions.

@@ -27,6 +27,9 @@ use maimo_net::{connect, in_process::InProcess, service::ServiceError};
 use maimo_provider::provider::{FolderTerms, Provider};
 use maimo_vault::retention::Policy;
 
+#[path = "engine/dictionaries.rs"]
+mod dictionaries;
+
 /// A home and a folder to store in.
 struct Scene {
     folder: tempfile::TempDir,

@@ -9,7 +9,7 @@ use super::error::CatalogError;
 /// "Maic" in the file's header says that it is a catalog.
 const APPLICATION_ID: i64 = 0x4d61_6963;
 /// Counts up with every change of schema or blobs; there are no migrations, an older catalog is built anew.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 /// How long a connection waits for another.
 pub(super) const BUSY: Duration = Duration::from_secs(5);
 const SCHEMA: &str = include_str!("schema.sql");

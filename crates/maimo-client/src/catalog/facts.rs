@@ -26,7 +26,7 @@ use super::{
     meta,
     reader::Reader,
     rows::Totals,
-    view::{RunEnd, RunInfo},
+    view::{DictionaryVersion, RunEnd, RunInfo},
 };
 
 impl Reader {
@@ -233,11 +233,21 @@ impl Reader {
 
     /// Returns the dictionaries known, ascending by id.
     pub fn dictionaries(&self) -> Result<Vec<(ChunkId, Dictionary)>, CatalogError> {
+        let versions = self.dictionary_versions()?.into_iter();
+        let mut dictionaries: Vec<_> = versions
+            .map(|version| (version.id, version.known))
+            .collect();
+        dictionaries.sort_unstable_by_key(|(id, _)| *id);
+        Ok(dictionaries)
+    }
+
+    /// Returns the dictionaries known, in the order in which the journal spoke of them last: of those in use the last one is the newest.
+    pub fn dictionary_versions(&self) -> Result<Vec<DictionaryVersion>, CatalogError> {
         let mut statement = self.connection.prepare_cached(
-            "SELECT id, domain, writer, n, place, retired FROM dictionary ORDER BY id",
+            "SELECT id, domain, writer, n, place, retired, sequence FROM dictionary ORDER BY ordinal",
         )?;
         let mut rows = statement.query([])?;
-        let mut dictionaries = Vec::new();
+        let mut versions = Vec::new();
         while let Some(row) = rows.next()? {
             let dictionary = Dictionary {
                 domain: Domain(row.get(1)?),
@@ -247,9 +257,14 @@ impl Reader {
                 },
                 retired: row.get(5)?,
             };
-            dictionaries.push((ChunkId(row.get(0)?), dictionary));
+            let sequence: i64 = row.get(6)?;
+            versions.push(DictionaryVersion {
+                id: ChunkId(row.get(0)?),
+                known: dictionary,
+                sequence: sequence.cast_unsigned(),
+            });
         }
-        Ok(dictionaries)
+        Ok(versions)
     }
 
     /// Returns the store's policy.

@@ -450,7 +450,7 @@ impl<'c> Writer<'c> {
                     )?
                     .execute((pattern, body))?;
             }
-            Record::Dictionary { .. } => self.dictionary(record)?,
+            Record::Dictionary { .. } => self.dictionary(ordinal, stamp, record)?,
             // Later versions' records are kept by the journal; the catalog of a later version is built anew.
             _ => {}
         }
@@ -473,7 +473,7 @@ impl<'c> Writer<'c> {
                     .prepare_cached("UPDATE entry SET body = ?2 WHERE ordinal = ?1 AND body <> ?2")?
                     .execute((ordinal, &self.body))?;
             }
-            Record::Dictionary { .. } => self.dictionary(record)?,
+            Record::Dictionary { .. } => self.dictionary(ordinal, stamp, record)?,
             _ => {}
         }
         Ok(())
@@ -800,7 +800,13 @@ impl<'c> Writer<'c> {
         self.set_row(folder, &name, row.child, row.last, &fact)
     }
 
-    fn dictionary(&mut self, record: &Record) -> Result<(), CatalogError> {
+    /// Takes in what is said of a dictionary, unless something later is known: a spilled tail writes again what was said first.
+    fn dictionary(
+        &mut self,
+        ordinal: i64,
+        stamp: Stamp,
+        record: &Record,
+    ) -> Result<(), CatalogError> {
         let Record::Dictionary {
             id,
             domain,
@@ -814,10 +820,21 @@ impl<'c> Writer<'c> {
         let writer = self.names.pack(self.connection, pack)?;
         self.connection
             .prepare_cached(
-                "INSERT OR REPLACE INTO dictionary (id, domain, writer, n, place, retired)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                "INSERT INTO dictionary (id, domain, writer, n, place, retired, ordinal, sequence)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+                 ON CONFLICT (id) DO UPDATE SET domain = ?2, writer = ?3, n = ?4, place = ?5, retired = ?6, ordinal = ?7, sequence = ?8
+                 WHERE ordinal <= ?7",
             )?
-            .execute((id.0, domain.0, writer, pack.n.cast_signed(), index, retired))?;
+            .execute((
+                id.0,
+                domain.0,
+                writer,
+                pack.n.cast_signed(),
+                index,
+                retired,
+                ordinal,
+                stamp.sequence.cast_signed(),
+            ))?;
         Ok(())
     }
 }

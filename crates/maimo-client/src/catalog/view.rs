@@ -6,9 +6,9 @@ use maimo_vault::{
         batch::Stamp,
         content::Content,
         metadata::{FileTime, Metadata},
-        state::Presence,
+        state::{Dictionary, Presence},
     },
-    name::{RecordId, SourceId},
+    name::{ChunkId, RecordId, SourceId},
     path::StorePath,
 };
 
@@ -130,6 +130,17 @@ pub struct RunInfo {
     pub kept: bool,
     /// Whether it is pinned.
     pub pinned: bool,
+}
+
+/// A dictionary as the newest record of it has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DictionaryVersion {
+    /// Its name.
+    pub id: ChunkId,
+    /// What is known of it.
+    pub known: Dictionary,
+    /// The store sequence of the commit that brought that record.
+    pub sequence: u64,
 }
 
 /// How a run ended.

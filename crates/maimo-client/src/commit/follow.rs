@@ -106,7 +106,8 @@ impl Engine {
                 });
             }
         }
-        for (_, dictionary) in reader.dictionaries()? {
+        let dictionaries = reader.dictionaries()?.into_iter();
+        for (_, dictionary) in dictionaries.filter(|(_, known)| !known.retired) {
             let number = dictionary.chunk.pack;
             let is_new = owed.iter().all(|known| known.number != number);
             if let Some(pack) = reader.pack(number, first)?
@@ -262,6 +263,7 @@ impl Engine {
         let data = data.map_err(|error| ClientError::Bug(error.to_string()))?;
         let dictionaries = reader.dictionaries()?.into_iter();
         let dictionaries: Vec<ObjectRef> = dictionaries
+            .filter(|(_, dictionary)| !dictionary.retired)
             .filter_map(|(_, dictionary)| there.get(&dictionary.chunk.pack).copied())
             .collect();
         let next = Base {

@@ -5,9 +5,14 @@ use std::collections::{BTreeMap, btree_map::Entry};
 use maimo_core::{id::ChannelId, live_map::LiveMap, reference::ObjectRef};
 use maimo_vault::{
     candidate::Candidate,
+    commit::TailPiece,
     compose::Base,
     demand::{Demand, Packs},
-    journal::{batch::Stamp, record::Record, state::State},
+    journal::{
+        batch::Stamp,
+        record::Record,
+        state::{Dictionary, State},
+    },
     name::{ChunkId, ChunkRef, PackNumber},
     pack::PackLayout,
 };
@@ -101,34 +106,72 @@ impl<'a> Named<'a> {
         Ok(())
     }
 
-    /// Returns the channel's packs that hold dictionaries.
-    pub(super) fn dictionaries(&self) -> Result<Vec<ObjectRef>, ClientError> {
-        // One that was written again is where these records say.
-        let is_said_anew = |id: &ChunkId| {
-            let mut records = self.records.iter();
-            records.any(
-                |(_, record)| matches!(record, Record::Dictionary { id: said, .. } if said == id),
-            )
-        };
-        let mut packs: Vec<PackNumber> = self
-            .reader
-            .dictionaries()?
-            .into_iter()
-            .filter(|(id, _)| !is_said_anew(id))
-            .map(|(_, known)| known.chunk.pack)
+    /// Returns the dictionaries as they stand once these records are in: of each, what was said last.
+    fn dictionaries_after(&self) -> Result<BTreeMap<ChunkId, Dictionary>, ClientError> {
+        let versions = self.reader.dictionary_versions()?.into_iter();
+        let mut after: BTreeMap<ChunkId, (u64, Dictionary)> = versions
+            .map(|version| (version.id, (version.sequence, version.known)))
             .collect();
-        for (_, record) in self.records {
-            if let Record::Dictionary { chunk, .. } = record {
-                packs.push(chunk.pack);
+        for (stamp, record) in self.records {
+            let Record::Dictionary {
+                id,
+                domain,
+                chunk,
+                retired,
+            } = record
+            else {
+                continue;
+            };
+            // A spilled tail and a branch that is merged say again what may have been said otherwise since.
+            if after.get(id).is_some_and(|(at, _)| *at > stamp.sequence) {
+                continue;
+            }
+            let said = Dictionary {
+                domain: *domain,
+                chunk: *chunk,
+                retired: *retired,
+            };
+            after.insert(*id, (stamp.sequence, said));
+        }
+        let after = after.into_iter();
+        Ok(after.map(|(id, (_, known))| (id, known)).collect())
+    }
+
+    /// Returns the channel's packs that hold dictionaries which are not retired.
+    pub(super) fn dictionaries(&self) -> Result<Vec<ObjectRef>, ClientError> {
+        let mut known = KnownPacks::default();
+        for dictionary in self.dictionaries_after()?.into_values() {
+            if !dictionary.retired {
+                self.look_up(dictionary.chunk.pack, &mut known)?;
             }
         }
+        let mut packs: Vec<ObjectRef> = known.objects.into_values().collect();
         packs.sort_unstable();
         packs.dedup();
-        let mut known = KnownPacks::default();
-        for number in &packs {
-            self.look_up(*number, &mut known)?;
+        Ok(packs)
+    }
+
+    /// Returns the dictionaries that the demanded chunks do not open without, and that are retired: the head would not name them.
+    pub(super) fn retired_of(
+        &self,
+        demand: &Demand,
+        known: &KnownPacks,
+        tail: &[TailPiece],
+    ) -> Result<Vec<(ChunkId, Dictionary)>, ClientError> {
+        let mut retired = self.dictionaries_after()?;
+        retired.retain(|_, dictionary| dictionary.retired);
+        if retired.is_empty() {
+            return Ok(Vec::new());
         }
-        Ok(known.objects.into_values().collect())
+        let needed = demand.dictionaries(|number| {
+            if let Some(layout) = known.layouts.get(&number) {
+                return Some(layout.entries());
+            }
+            let piece = tail.iter().find(|tail| tail.piece.number() == number)?;
+            Some(piece.piece.entries())
+        });
+        retired.retain(|id, _| needed.contains(id));
+        Ok(retired.into_iter().collect())
     }
 }
 

@@ -26,7 +26,7 @@ use maimo_vault::{
 
 use super::{
     Outcome, PipelineRequest, StoreSink, Trouble,
-    job::{Frame, Framed, Made, New, NewContent, Ordered, Same, TaskMade},
+    job::{Frame, Framed, Made, New, NewContent, Ordered, Same, TaskMade, Trained},
     work::Shop,
 };
 use crate::{error::ClientError, local_stat::LocalStat, progress::Event, scan::stat::Kind};
@@ -148,6 +148,26 @@ impl<'a> Filler<'a> {
                 self.tell();
             }
         }
+        self.wait_for_verdict()
+    }
+
+    /// Waits for a dictionary that may be about to come: the next run has it then.
+    fn wait_for_verdict(&mut self) -> Result<(), ClientError> {
+        const LOOKED: Duration = Duration::from_millis(10);
+        while self.shop.trainer.is_judging() {
+            self.shop.control.check()?;
+            if let Ok(trained) = self.shop.trainer.trained().recv_timeout(LOOKED) {
+                self.trained(trained)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Stores a dictionary.
+    fn trained(&mut self, trained: Trained) -> Result<(), ClientError> {
+        let dictionary = self.sink.dictionary(trained.bytes)?;
+        // A worker waits for it, unless the run ends.
+        let _ = trained.stored.send(dictionary);
         Ok(())
     }
 
@@ -181,10 +201,7 @@ impl<'a> Filler<'a> {
             select! {
                 recv(made) -> made => return made.map_err(|_| worker_ended()),
                 recv(shop.trainer.trained()) -> trained => {
-                    let trained = trained.map_err(|_| worker_ended())?;
-                    let dictionary = self.sink.dictionary(trained.bytes)?;
-                    // A worker waits for it, unless the run ends.
-                    let _ = trained.stored.send(dictionary);
+                    self.trained(trained.map_err(|_| worker_ended())?)?;
                 }
             }
         }

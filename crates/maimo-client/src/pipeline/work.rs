@@ -95,13 +95,14 @@ impl Shop<'_> {
         let mut next = None;
         loop {
             // A compressor is bound to the dictionaries it may be shown, so another one comes with a dictionary.
+            let generation = self.trainer.generation();
             let dictionary = self.trainer.dictionary();
             let mut compressor = Compressor::new(self.level);
             loop {
                 let Some(job) = next.take().or_else(|| self.jobs.1.recv().ok()) else {
                     return;
                 };
-                if dictionary.is_none() && self.trainer.dictionary().is_some() {
+                if self.trainer.generation() != generation {
                     next = Some(job);
                     break;
                 }
@@ -118,7 +119,11 @@ impl Shop<'_> {
                     }
                     Job::Settle => self.settle(),
                     Job::Compress(task) => {
+                        let due = self.trainer.take_due();
                         compress(task, &mut compressor, dictionary.as_deref());
+                        if let Some(due) = due {
+                            self.trainer.judge(due);
+                        }
                     }
                     Job::Chunk(job) => self.chunk(job, &mut compressor, dictionary.as_deref()),
                 }

@@ -14,6 +14,7 @@ use maimo_vault::{
 
 use super::{Run, StoreReport, StoreRequest};
 use crate::{
+    catalog::DictionaryVersion,
     damage::is_evidence,
     delete_local::Tokens,
     engine::Engine,
@@ -27,6 +28,8 @@ use crate::{
 };
 /// How often a run is made again because other devices were faster.
 const ATTEMPTS: u32 = 5;
+/// How many dictionaries beside the newest may serve again.
+const OLDER_MAX: usize = 3;
 
 impl Engine {
     pub(crate) fn store(
@@ -140,7 +143,8 @@ impl Engine {
             }
         }
         let mut run = Run::begin(self, control, asked.level, request.delete_local, trusting)?;
-        asked.dictionary = run.engine.dictionary(asked.level)?;
+        asked.dictionaries = run.engine.dictionaries(asked.level)?;
+        asked.recent = Arc::clone(&run.engine.recent);
         let mut tree = CatalogTree::new(run.engine.catalog.reader()?, source);
         let outcome = match pipeline::run(asked, &keys, &mut tree, &mut run, control) {
             Err(_) if run.is_superseded => return Ok(None),
@@ -210,14 +214,39 @@ impl Engine {
         Ok(Some(Arc::new(dictionary)))
     }
 
+    /// Returns the store's newest dictionaries in use, the newest first; of the others those that are here.
+    fn dictionaries(&mut self, level: Level) -> Result<Vec<Arc<Dictionary>>, ClientError> {
+        let Some(newest) = self.dictionary(level)? else {
+            return Ok(Vec::new());
+        };
+        let first = self.first()?;
+        let reader = self.catalog.reader()?;
+        let keys = PackKeys::new(&first.keys, EPOCH, PackKind::Vital);
+        let versions = reader.dictionary_versions()?.into_iter().rev();
+        let newest_id = newest.id();
+        let others = versions.filter(|it| !it.known.retired && it.id != newest_id);
+        let mut dictionaries = vec![newest];
+        for DictionaryVersion { id, known, .. } in others.take(OLDER_MAX) {
+            let bytes = reader.pack(known.chunk.pack, first.id)?;
+            let bytes = bytes.and_then(|pack| self.journal.get(&pack));
+            let plain = bytes.and_then(|bytes| {
+                open_dictionary(&bytes, keys, &self.keys, known.chunk.index).ok()
+            });
+            let dictionary = plain.and_then(|plain| Dictionary::new(id, plain, level).ok());
+            dictionaries.extend(dictionary.map(Arc::new));
+        }
+        Ok(dictionaries)
+    }
+
     /// Returns the bytes of the store's newest dictionary, if it has one in use.
     pub(crate) fn dictionary_bytes(&mut self) -> Result<Option<(ChunkId, Vec<u8>)>, ClientError> {
         let reader = self.catalog.reader()?;
-        let known = reader.dictionaries()?;
-        let in_use = known.into_iter().filter(|(_, known)| !known.retired);
-        let Some((id, known)) = in_use.max_by_key(|(_, known)| known.chunk) else {
+        let versions = reader.dictionary_versions()?.into_iter();
+        let mut in_use = versions.rev().filter(|version| !version.known.retired);
+        let Some(DictionaryVersion { id, known, .. }) = in_use.next() else {
             return Ok(None);
         };
+        drop(in_use);
         let first = self.first()?;
         let Some(pack) = reader.pack(known.chunk.pack, first.id)? else {
             return Ok(None);

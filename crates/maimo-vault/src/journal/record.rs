@@ -132,7 +132,7 @@ pub enum Record {
         domain: Domain,
         /// Where it is.
         chunk: ChunkRef,
-        /// Whether new chunks no longer use it.
+        /// Whether nothing kept needs it, and no head names it any more.
         retired: bool,
     },
     /// A record of a later version that an older program may pass over: kept as it is.

@@ -72,7 +72,7 @@ pub struct Dictionary {
     pub domain: Domain,
     /// Where it is.
     pub chunk: ChunkRef,
-    /// Whether new chunks no longer use it.
+    /// Whether nothing kept needs it, and no head names it any more.
     pub retired: bool,
 }
 

@@ -56,6 +56,7 @@ struct PrunedView {
     revisions_dropped: u64,
     packs_dropped: u64,
     bytes_dropped: u64,
+    dictionaries_retired: u64,
     free_on: Option<Moment>,
     packs_rewritten: u64,
     bytes_sent: u64,
@@ -84,6 +85,13 @@ impl Report for Pruned {
             write!(page, ", free on {}", Moment::from(date).date())?;
         }
         writeln!(page)?;
+        if report.dictionaries_retired > 0 {
+            writeln!(
+                page,
+                "{} dictionaries {would}retired: nothing that is kept was compressed with them",
+                Count(report.dictionaries_retired)
+            )?;
+        }
         if report.packs_rewritten > 0 {
             writeln!(
                 page,
@@ -103,6 +111,7 @@ impl Report for Pruned {
             revisions_dropped: report.revisions_dropped,
             packs_dropped: report.packs_dropped,
             bytes_dropped: report.bytes_dropped,
+            dictionaries_retired: report.dictionaries_retired,
             free_on: report.free_on.map(Moment::from),
             packs_rewritten: report.packs_rewritten,
             bytes_sent: report.bytes_sent,

@@ -6,6 +6,7 @@
 mod journal;
 mod kept;
 mod overtaken;
+mod retired;
 mod scene;
 mod silence;
 mod spilled;
