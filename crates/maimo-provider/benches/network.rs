@@ -12,12 +12,9 @@
 #![allow(clippy::print_stdout, reason = "its figures are for whoever runs it")]
 
 use std::{
-    env, fs,
-    io::{self, BufRead, BufReader, Read as _, Write as _},
-    net::Ipv4Addr,
+    fs,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
     sync::Arc,
     thread,
     time::{Duration, Instant},
@@ -37,24 +34,24 @@ use maimo_core::{
 use maimo_net::{
     connect::{Connector as _, Load, Provider as _},
     connector::{NetworkConnector, Settings},
-    serve::{Limits, Resources, Server},
     service::{Session, WhichHead},
-    transport::{
-        Listener as _,
-        tcp::{Tcp, TcpListener},
-    },
+    transport::tcp::Tcp,
 };
 use maimo_provider::provider::{self, FolderTerms, Provider};
 use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng;
 use rustix::fs::{Advice, fadvise, major, minor};
 use tokio::runtime::Runtime;
-use tokio_util::sync::CancellationToken;
 
 #[path = "../src/testing.rs"]
 #[allow(dead_code, clippy::unwrap_used, reason = "it is the tests' own client")]
 mod testing;
 
+#[path = "support/served.rs"]
+#[allow(dead_code, reason = "other benchmarks use the rest")]
+mod served;
+
+use served::{Running, float, float_of, ratio};
 use testing::{TestClient, pack};
 
 /// The store: packs as long as they are unless set otherwise, and more of them than a provider keeps open.
@@ -68,16 +65,12 @@ const AUDITING: Duration = Duration::from_secs(6);
 const COLD: usize = 40;
 const IDLE_CLIENTS: u8 = 100;
 const COMMITS: u64 = 1000;
-/// What the program is called with to be the provider, before its folder.
-const SERVE: &str = "serve-folder";
 /// The client whose store is audited.
 const SEED: u8 = 1;
 
 fn main() {
-    let mut arguments = env::args_os().skip(1);
-    if arguments.next().is_some_and(|first| first == SERVE) {
-        let folder = arguments.next().expect("a folder to serve");
-        return serve(Path::new(&folder));
+    if served::is_provider() {
+        return;
     }
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"));
     // Not where temporary files are: that may be memory, of which nothing is cold.
@@ -97,32 +90,6 @@ fn main() {
     }
 }
 
-/// Is the provider, until whoever started it closes its input.
-fn serve(folder: &Path) {
-    let provider = Provider::open_folder(folder, None).expect("a folder with a provider");
-    let runtime = Runtime::new().expect("a runtime");
-    runtime.block_on(async {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0).into(), None).await;
-        let listener = listener.expect("a free port");
-        println!("{}", listener.address());
-        io::stdout().flush().expect("somebody who reads");
-        let server = Server::new(
-            Arc::new(provider.face(Network::Tcp)),
-            &Resources::new(Limits::DEFAULT),
-        );
-        let stop = CancellationToken::new();
-        thread::spawn({
-            let stop = stop.clone();
-            move || {
-                let _ = io::stdin().read_to_end(&mut Vec::new());
-                stop.cancel();
-            }
-        });
-        let served = server.serve(Box::new(listener), stop).await;
-        served.expect("a listener that goes on");
-    });
-}
-
 /// Makes the provider with one client's store. Returns its key.
 fn fill(folder: &Path) -> AuthPublicKey {
     let provider = Provider::open_folder(folder, Some(FolderTerms::default()));
@@ -137,81 +104,6 @@ fn fill(folder: &Path) -> AuthPublicKey {
     provider.face(Network::Tcp).auth()
 }
 
-/// A provider that runs.
-struct Running {
-    child: Child,
-    address: String,
-    /// The provider's own process, which `strace` may stand before.
-    id: u32,
-}
-
-impl Running {
-    /// Starts a provider, its fsyncs written to `trace` if there is one.
-    fn start(folder: &Path, trace: Option<&Path>) -> io::Result<Self> {
-        let own = env::current_exe()?;
-        let mut command = match trace {
-            Some(trace) => {
-                let mut command = Command::new("strace");
-                command.args(["-f", "--seccomp-bpf", "-qq", "-e", "signal=none"]);
-                command.args(["-e", "trace=fsync,fdatasync,sync_file_range,msync", "-o"]);
-                command.arg(trace).arg(own);
-                command
-            }
-            None => Command::new(own),
-        };
-        let mut child = command
-            .args([SERVE.as_ref(), folder.as_os_str()])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()?;
-        let mut address = String::new();
-        let stdout = child.stdout.take().expect("a pipe was asked for");
-        BufReader::new(stdout).read_line(&mut address)?;
-        Ok(Self {
-            id: child.id(),
-            address: address.trim_end().to_owned(),
-            child,
-        })
-    }
-
-    fn proc(&self, name: &str) -> String {
-        fs::read_to_string(format!("/proc/{}/{name}", self.id)).expect("Linux")
-    }
-
-    /// Returns a figure of a file of lines `name: figure`.
-    fn figure(&self, file: &str, name: &str) -> u64 {
-        let text = self.proc(file);
-        let mut lines = text.lines().filter_map(|line| line.split_once(':'));
-        let found = lines.find(|(found, _)| *found == name);
-        let value = found.and_then(|(_, value)| value.split_whitespace().next());
-        value
-            .and_then(|value| value.parse().ok())
-            .expect("a figure")
-    }
-
-    /// Returns the processor time it took so far, in seconds.
-    fn processor_s(&self) -> f64 {
-        let stat = self.proc("stat");
-        let fields = stat.rsplit_once(')').expect("a name in parentheses").1;
-        let ticks = fields.split_whitespace().skip(11).take(2);
-        let ticks: u32 = ticks
-            .map(|ticks| ticks.parse::<u32>().expect("ticks"))
-            .sum();
-        f64::from(ticks) / 100.0
-    }
-
-    fn memory_mib(&self, name: &str) -> f64 {
-        mib(self.figure("status", name) * 1024)
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        drop(self.child.stdin.take());
-        let _ = self.child.wait();
-    }
-}
-
 struct Bench {
     auth: AuthPublicKey,
     folder: PathBuf,
@@ -220,7 +112,7 @@ struct Bench {
 
 impl Bench {
     fn start(&self) -> Running {
-        Running::start(&self.folder, None).expect("a provider")
+        Running::start(&self.folder, 0, None).expect("a provider")
     }
 
     fn connector(&self) -> NetworkConnector {
@@ -395,7 +287,7 @@ impl Bench {
 
     fn fsyncs_of_small_commits(&mut self, clients: u8) {
         let trace = self.folder.join("fsyncs");
-        let running = match Running::start(&self.folder, Some(&trace)) {
+        let running = match Running::start(&self.folder, 0, Some(&trace)) {
             Ok(running) => running,
             Err(error) => return println!("fsyncs: not counted, strace does not start: {error}"),
         };
@@ -463,21 +355,4 @@ fn fsyncs(trace: &Path) -> u64 {
     let text = fs::read_to_string(trace).expect("a trace");
     let began = |line: &&str| line.contains("sync") && !line.contains("resumed");
     text.lines().filter(began).count() as u64
-}
-
-fn mib(bytes: u64) -> f64 {
-    float_of(bytes) / f64::from(1 << 20)
-}
-
-fn ratio(part: u64, whole: usize) -> f64 {
-    float_of(part) / float(whole)
-}
-
-fn float(count: usize) -> f64 {
-    float_of(count as u64)
-}
-
-/// Counts here are far below what a float holds.
-fn float_of(count: u64) -> f64 {
-    u32::try_from(count).map_or(f64::INFINITY, f64::from)
 }

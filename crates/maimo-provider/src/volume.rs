@@ -493,6 +493,11 @@ impl Volume {
         listing::open(channel, root, &self.inner.pack_path(&channel, &root)).transpose()
     }
 
+    /// Returns how many fsyncs there were since it was opened, of files and of folders.
+    pub fn syncs(&self) -> u64 {
+        self.inner.disk.syncs()
+    }
+
     /// Returns what can be made to fail.
     #[cfg(any(test, feature = "testing"))]
     pub fn faults(&self) -> &Faults {

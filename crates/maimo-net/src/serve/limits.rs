@@ -37,9 +37,9 @@ const MIB: u64 = 1024 * 1024;
 const GIB: u64 = 1024 * MIB;
 
 impl Limits {
-    /// For a small machine with a hundred clients.
+    /// For a small machine with a thousand clients.
     pub const DEFAULT: Self = Self {
-        connections: 512,
+        connections: 2048,
         strangers: 64,
         connections_per_client: 16,
         calls_per_client: 48,

@@ -104,6 +104,15 @@ impl Provider {
         Ok(found)
     }
 
+    /// Returns how many fsyncs there were of what volumes hold since each was opened: of packs, logs and folders, not of the ledger.
+    pub fn syncs(&self) -> u64 {
+        let volumes = self.inner.volumes.list().into_iter();
+        volumes
+            .filter_map(|(_, _, volume)| volume)
+            .map(|volume| volume.syncs())
+            .sum()
+    }
+
     /// Moves all packs from a volume to others. It takes none from the beginning of this on, also if it is stopped; called again, it goes on.
     /// `progress` hears how many packs of how many are moved, and stops it by returning false.
     ///

@@ -117,9 +117,9 @@ fn a_head_takes_one_fsync_a_pack_two_and_a_repeated_one_none() {
     let provider = open(folder.path());
     let mut client = TestClient::new(&provider, 1);
     let volume = provider.inner.volumes.all_mounted().remove(0);
-    let mut counted = volume.faults().syncs();
+    let mut counted = volume.syncs();
     let mut syncs = || {
-        let before = std::mem::replace(&mut counted, volume.faults().syncs());
+        let before = std::mem::replace(&mut counted, volume.syncs());
         counted - before
     };
     let bytes = |seed| pack(seed, PackClass::Data, 8 * GROUP_BYTES);

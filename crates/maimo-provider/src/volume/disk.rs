@@ -7,7 +7,7 @@ use std::{
     io,
     os::unix::fs::FileExt,
     path::Path,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use rustix::fs::FallocateFlags;
@@ -18,6 +18,7 @@ use super::VolumeError;
 #[derive(Debug, Default)]
 pub(super) struct Disk {
     poisoned: AtomicBool,
+    synced: AtomicU64,
     #[cfg(any(test, feature = "testing"))]
     pub(super) faults: super::faults::Faults,
 }
@@ -34,6 +35,11 @@ impl Disk {
     /// Returns whether an fsync has failed.
     pub(super) fn is_poisoned(&self) -> bool {
         self.check().is_err()
+    }
+
+    /// Returns how many fsyncs there were, of files and of folders.
+    pub(super) fn syncs(&self) -> u64 {
+        self.synced.load(Ordering::Acquire)
     }
 
     /// Opens a file to read and write it, making it if it is not there.
@@ -100,6 +106,7 @@ impl Disk {
         self.check()?;
         #[cfg(any(test, feature = "testing"))]
         self.faults.sync(file).map_err(|error| self.poison(error))?;
+        self.synced.fetch_add(1, Ordering::AcqRel);
         file.sync_data().map_err(|error| self.poison(error))
     }
 
@@ -110,6 +117,7 @@ impl Disk {
         self.faults
             .sync_folder(path)
             .map_err(|error| self.poison(error))?;
+        self.synced.fetch_add(1, Ordering::AcqRel);
         File::open(path)
             .map_err(VolumeError::io("opening a folder"))?
             .sync_all()

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Mutex,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
 };
 
@@ -20,7 +20,6 @@ pub struct Faults {
     syncs_left: Mutex<Option<u64>>,
     without_holes: AtomicBool,
     undo: Mutex<Option<Vec<Undo>>>,
-    synced: AtomicU64,
 }
 
 /// How a change is taken back that nothing has made durable.
@@ -55,11 +54,6 @@ impl Faults {
     pub fn heal(&self) {
         *lock(&self.writes_left) = None;
         *lock(&self.syncs_left) = None;
-    }
-
-    /// Returns how many fsyncs there were, of files and of folders.
-    pub fn syncs(&self) -> u64 {
-        self.synced.load(Ordering::Acquire)
     }
 
     /// Makes it a file system without holes.
@@ -122,7 +116,6 @@ impl Faults {
 
     pub(super) fn sync(&self, file: &File) -> io::Result<()> {
         count(&self.syncs_left, io::ErrorKind::Other)?;
-        self.synced.fetch_add(1, Ordering::AcqRel);
         if let Some(undo) = &mut *lock(&self.undo) {
             let synced = file.metadata()?.ino();
             undo.retain(|step| !matches!(step, Undo::Written { inode, .. } if *inode == synced));
@@ -132,7 +125,6 @@ impl Faults {
 
     pub(super) fn sync_folder(&self, path: &Path) -> io::Result<()> {
         count(&self.syncs_left, io::ErrorKind::Other)?;
-        self.synced.fetch_add(1, Ordering::AcqRel);
         if let Some(undo) = &mut *lock(&self.undo) {
             undo.retain(
                 |step| !matches!(step, Undo::Renamed { to, .. } if to.parent() == Some(path)),
