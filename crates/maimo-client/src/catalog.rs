@@ -37,6 +37,7 @@ mod list;
 mod meta;
 mod position;
 mod reader;
+mod references;
 mod rows;
 mod take_in;
 mod view;

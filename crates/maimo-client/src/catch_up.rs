@@ -49,16 +49,54 @@ impl Engine {
             self.catalog.reset()?;
             self.node.set_flag(REPAIRING, false)?;
         }
-        let Some(first) = self.layout()?.first().copied() else {
+        let known = match self.catalog.reader()?.store_layout()? {
+            Some(layout) => layout.first(),
+            // Whichever was seen to show the newest state.
+            None => self.newest_seen(None)?,
+        };
+        let Some(known) = known else {
             return Ok(());
         };
-        let Some(row) = self.node.seen(first)? else {
+        let Some(commit) = self.commit_seen(known)? else {
             return Ok(());
         };
-        let (_, keys) = self.keys_of(first)?;
-        let commit = Commit::open(&row.commit, &keys.commit)
-            .map_err(|error| ClientError::Corrupt(error.to_string()))?;
-        self.catch_up(&first, &commit, None, control).map(drop)
+        self.catch_up(&known, &commit, None, control).map(drop)
+    }
+
+    /// Returns the commit that a channel was last seen to show.
+    pub(crate) fn commit_seen(&self, id: ChannelId) -> Result<Option<Commit>, ClientError> {
+        let Some(row) = self.node.seen(id)? else {
+            return Ok(None);
+        };
+        let (_, keys) = self.keys_of(id)?;
+        let commit = Commit::open(&row.commit, &keys.commit);
+        commit
+            .map(Some)
+            .map_err(|error| ClientError::Corrupt(error.to_string()))
+    }
+
+    /// Returns the channel, of those that are known, that was seen to show the newest state of the store: `rather`, if none shows a newer one.
+    pub(crate) fn newest_seen(
+        &self,
+        rather: Option<ChannelId>,
+    ) -> Result<Option<ChannelId>, ClientError> {
+        let seen = self.node.all_seen()?.into_iter().map(|(id, _)| id);
+        let mut newest = None;
+        for id in rather.into_iter().chain(seen) {
+            // A recovery that was cut off may have seen a channel that it had not written down yet. The next one begins again.
+            match self.channel_row(id) {
+                Err(ClientError::NoChannel(_)) => continue,
+                known => drop(known?),
+            }
+            let Some(commit) = self.commit_seen(id)? else {
+                continue;
+            };
+            let shown = (commit.store.layout_epoch, commit.store.sequence);
+            if newest.is_none_or(|(most, _)| shown > most) {
+                newest = Some((shown, id));
+            }
+        }
+        Ok(newest.map(|(_, id)| id))
     }
 
     /// Brings the catalog to `commit` of channel `id`; what the journal cache lacks comes from `channel`, which is connected to if it is not
@@ -414,7 +452,12 @@ impl Engine {
             .get(&first.id)
             .and_then(|shown| shown.commit.clone());
         let Some(commit) = commit else {
-            return Ok(Base::default());
+            // Beyond 0 where a repair stands on a channel that shows nothing any more.
+            let sequence = self.catalog.position()?.sequence;
+            return Ok(Base {
+                sequence,
+                ..Base::default()
+            });
         };
         self.fetch_segments(&first.id, &commit, Some(&first), &Control::default())?;
         let mut state = State::default();

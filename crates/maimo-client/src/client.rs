@@ -273,6 +273,7 @@ impl Client {
         Viewer::new(
             home.catalog(),
             home.node_state(),
+            home.spool(),
             Arc::clone(&self.engine.secret),
             behind,
         )

@@ -7,8 +7,9 @@
 //!     '--- turned, where all it takes still lives <- sync <- lost race           '-- receipt: seen, committed, taken into the catalog
 //! ```
 //!
-//! Nothing here needs the whole journal in memory, and nothing replays all of it: a spilled tail and a merge want the part that their own records
-//! ask for; where packs are let go, the revisions are read past one by one for what they need.
+//! Nothing here needs the whole journal in memory, and a store that waits for its acknowledgement reads none of it: what a spilled tail asks for is
+//! looked up in the catalog. A merge replays the part that its own records ask for; where packs are let go, the revisions are read past one by one
+//! for what they need.
 //!
 //! Invariant: a head leaves only after its root was written down, and only if every chunk that the change needs lives in it.
 
@@ -277,14 +278,15 @@ impl Engine {
         let whole = exactly || keeps_more;
         let merges = prepared.change.merge.is_some();
         let mut recalled = BTreeMap::new();
-        let base = if whole && !spills {
-            // What all need is read past below.
-            self.replay_part(&Part::default())?
-        } else if spills {
+        if spills {
             recalled = self.may_recall(&position, first);
-            self.replay_for_spill(&position, &prepared.change, &recalled)?
-        } else {
-            self.partial(&position)?
+        }
+        let base = match (whole, spills) {
+            (true, true) => self.replay_for_spill(&position, &prepared.change, &recalled)?,
+            // What all need is read past below.
+            (true, false) => self.replay_part(&Part::default())?,
+            (false, true) => self.base_for_spill(&position, &prepared.change, &recalled)?,
+            (false, false) => self.partial(&position)?,
         };
         // Only into what is replayed may compose look; the records then belong to the state.
         let mut draft = prepared.draft.clone();

@@ -130,16 +130,17 @@ impl Engine {
 
     /// Returns the channels of the layout, the first one first; the first one opened here where the store has not begun; none at all before.
     pub(crate) fn layout(&self) -> Result<Vec<ChannelId>, ClientError> {
-        if let Some(layout) = self.catalog.reader()?.store_layout()? {
-            let mut channels = layout.channels;
-            if let Some(deciding) = self.deciding {
-                // Stable: the others stay in their order.
-                channels.sort_by_key(|id| *id != deciding);
-            }
-            return Ok(channels);
+        let mut channels = if let Some(layout) = self.catalog.reader()?.store_layout()? {
+            layout.channels
+        } else {
+            let opened = self.node.channels()?;
+            opened.first().map(|row| row.id).into_iter().collect()
+        };
+        if let Some(deciding) = self.deciding {
+            channels.retain(|id| *id != deciding);
+            channels.insert(0, deciding);
         }
-        let opened = self.node.channels()?;
-        Ok(opened.first().map(|row| row.id).into_iter().collect())
+        Ok(channels)
     }
 
     /// Returns the open channel that decides commits.
@@ -232,6 +233,19 @@ impl Engine {
     /// Returns what is known of a channel: what was opened here, else what the journal says of it.
     pub(crate) fn channel_row(&self, id: ChannelId) -> Result<ChannelRow, ClientError> {
         channel_row(&self.node, id, || Ok(self.catalog.reader()?))
+    }
+
+    /// Returns the channel of a name: one opened here, else one that the store calls so, and that this machine may not have reached yet.
+    pub(crate) fn channel_called(&self, name: &str) -> Result<ChannelRow, ClientError> {
+        let mut opened = self.node.channels()?.into_iter();
+        if let Some(row) = opened.find(|row| row.name == name) {
+            return Ok(row);
+        }
+        let mut known = self.catalog.reader()?.channels()?.into_iter();
+        let known = known.find(|(_, info)| info.name == name);
+        let (id, _) =
+            known.ok_or_else(|| ClientError::NoChannel(format!("no channel is called {name}")))?;
+        self.channel_row(id)
     }
 
     /// Connects to a channel's provider.

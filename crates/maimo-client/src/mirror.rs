@@ -140,6 +140,19 @@ impl Client {
         self.engine.bring_up_mirrors(control)
     }
 
+    /// Has mirrors that did not answer a while ago asked again by the next operation: for what is done on behalf of someone who waits, and may
+    /// just have brought them back.
+    ///
+    /// ```no_run
+    /// # use maimo_client::client::Client;
+    /// # fn someone_asks(client: &mut Client) {
+    /// client.try_mirrors_again();
+    /// # }
+    /// ```
+    pub fn try_mirrors_again(&mut self) {
+        self.engine.try_mirrors_again(Duration::ZERO);
+    }
+
     /// Returns how the store is spread and which mirrors are behind, from what this node knows itself.
     ///
     /// ```no_run
@@ -165,7 +178,7 @@ impl Engine {
         other: &str,
         control: &Control,
     ) -> Result<MirrorReport, ClientError> {
-        let rows = [self.opened_as(one)?, self.opened_as(other)?];
+        let rows = [self.channel_called(one)?, self.channel_called(other)?];
         if rows[0].id == rows[1].id {
             return Err(ClientError::Input {
                 message: format!("{one} and {other} are one channel"),
@@ -207,7 +220,7 @@ impl Engine {
     }
 
     fn unmirror(&mut self, name: &str, control: &Control) -> Result<MirrorReport, ClientError> {
-        let row = self.opened_as(name)?;
+        let row = self.channel_called(name)?;
         self.sync(control)?;
         let layout = self.layout_known()?;
         if layout.first() == Some(row.id) {
@@ -244,13 +257,6 @@ impl Engine {
     pub(crate) fn layout_known(&self) -> Result<Layout, ClientError> {
         let layout = self.catalog.reader()?.store_layout()?;
         layout.ok_or_else(|| ClientError::NoChannel("no channel is open".to_owned()))
-    }
-
-    /// Returns the channel opened here under a name.
-    pub(crate) fn opened_as(&self, name: &str) -> Result<ChannelRow, ClientError> {
-        let rows = self.node.channels()?;
-        let row = rows.into_iter().find(|row| row.name == name);
-        row.ok_or_else(|| ClientError::NoChannel(format!("no channel is called {name}")))
     }
 
     /// Gives every mirror that answers what it lacks, on the state that was just read, and lets it follow.
@@ -298,6 +304,8 @@ impl Engine {
                     self.merged.insert(id);
                     continue;
                 }
+                // The next operation reads it and goes by that.
+                Followed::Ahead => return Ok(()),
                 Followed::Owed => {}
             }
             control.tell(Event::Phase(Phase::Mirroring));

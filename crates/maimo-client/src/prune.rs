@@ -11,8 +11,9 @@
 use std::collections::{BTreeMap, HashMap};
 
 use globset::{Glob, GlobMatcher};
-use maimo_core::{clock::Timestamp, live_map::LiveMap};
+use maimo_core::{clock::Timestamp, live_map::LiveMap, reference::ObjectRef, units::BLOCK_BYTES};
 use maimo_vault::{
+    commit::Segment,
     compose::Base,
     journal::{
         batch::Stamp,
@@ -78,8 +79,11 @@ pub struct PruneReport {
 /// How often a plan is made anew after other devices were faster.
 const ATTEMPTS: u32 = 8;
 
-/// From how many dead bytes on a prune has segments of the journal written again for them.
+/// From how many dead bytes on a prune has segments of the journal written again for them: at least so many,
 const DEAD_BYTES_MIN: u64 = 256 * 1024;
+/// and a thousandth of the living data. Where files are large the journal is nothing beside them, and writing it again would send far more than the
+/// head that lets them go.
+const DEAD_PART_MIN: u64 = 1000;
 
 /// What a prune would do to one state.
 struct Plan {
@@ -262,16 +266,18 @@ impl Engine {
     /// were sent.
     fn merge_weighed(&mut self, control: &Control) -> Result<u64, ClientError> {
         let mut sent = 0;
+        // Weighed once: what a merge wrote has nothing dead in it, and no merge makes anything die elsewhere that was not dead before.
+        let dead = self.dead_bytes()?;
         for _ in 0..ATTEMPTS {
             control.check()?;
-            let mut weights = self.weights()?;
-            let dead: u64 = weights.iter().map(|weight| weight.dead).sum();
-            if dead < DEAD_BYTES_MIN {
-                // Writing them again would send more than all that was let go of by the head.
-                for weight in &mut weights {
-                    weight.dead = 0;
-                }
-            }
+            let segments = self.placed_segments()?.into_iter();
+            let weights: Vec<SegmentWeight> = segments
+                .map(|(segment, pack)| SegmentWeight {
+                    level: segment.level,
+                    length: pack.length,
+                    dead: dead.get(&segment.number).copied().unwrap_or(0),
+                })
+                .collect();
             let Some(chosen) = plan_merge(&weights) else {
                 break;
             };
@@ -287,7 +293,32 @@ impl Engine {
         Ok(sent)
     }
 
-    fn weights(&mut self) -> Result<Vec<SegmentWeight>, ClientError> {
+    /// Returns how many bytes of each segment are dead; nothing where all of them together are too few to be worth a merge.
+    fn dead_bytes(&mut self) -> Result<HashMap<PackNumber, u64>, ClientError> {
+        let first = self.first()?;
+        let segments = self.placed_segments()?;
+        let living = self.view(first.id).map_or(0, |view| {
+            let blocks = view.data.reference().sums().live_blocks;
+            blocks.saturating_mul(BLOCK_BYTES)
+        });
+        let least = DEAD_BYTES_MIN.max(living / DEAD_PART_MIN);
+        let all: u64 = segments.iter().map(|(_, pack)| pack.length).sum();
+        if all < least {
+            return Ok(HashMap::new());
+        }
+        let weights = self.weigh_segments(&segments, &first, least)?;
+        let dead: u64 = weights.iter().map(|weight| weight.dead).sum();
+        let numbers = segments.iter().map(|(segment, _)| segment.number);
+        let dead_of_each = numbers.zip(weights.iter().map(|weight| weight.dead));
+        Ok(if dead < least {
+            HashMap::new()
+        } else {
+            dead_of_each.collect()
+        })
+    }
+
+    /// Returns the segments of the newest state, and where they are on the first channel.
+    fn placed_segments(&mut self) -> Result<Vec<(Segment, ObjectRef)>, ClientError> {
         let first = self.first()?;
         let segments = self.catalog.position()?.segments;
         let view = self.view(first.id);
@@ -297,7 +328,7 @@ impl Engine {
             let pack = *pack.ok_or_else(|| bug("a segment of the state is not on the channel"))?;
             packs.push((segment, pack));
         }
-        self.weigh_segments(&packs, &first)
+        Ok(packs)
     }
 
     /// Returns the first channel's layouts of all data packs of a state that are known.

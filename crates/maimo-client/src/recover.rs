@@ -8,7 +8,7 @@
 //! What comes out is the newest state that these providers show. Only the root that its owner kept, or what another channel witnessed, says
 //! that there is no newer one; the report says which of them did.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use futures_executor::block_on;
 use maimo_core::{clock::Timestamp, id::RootHash, reference::ObjectRef};
@@ -90,6 +90,7 @@ impl Engine {
         // Known by the head that our own key has signed: only now is anything written down.
         self.keep_channel(&given)?;
         self.bring(&given, control)?;
+        let given = self.called_as_ever(given)?;
 
         // One channel leads to the others.
         let known = self.catalog.reader()?.channels()?;
@@ -147,7 +148,7 @@ impl Engine {
     }
 
     /// Connects to whoever answers at an address.
-    fn find(&mut self, address: &str) -> Result<std::sync::Arc<OpenChannel>, ClientError> {
+    fn find(&mut self, address: &str) -> Result<Arc<OpenChannel>, ClientError> {
         let name = name_of(address);
         let auth =
             block_on(self.connector.identify(address)).map_err(|source| ClientError::Provider {
@@ -164,6 +165,37 @@ impl Engine {
             list: 0,
         };
         self.connect(&row, Load::Light)
+    }
+
+    /// Gives a channel the name that the store has for it, and not one made up of the address, if no other here is called so.
+    fn called_as_ever(&mut self, given: Arc<OpenChannel>) -> Result<Arc<OpenChannel>, ClientError> {
+        let known = self.catalog.reader()?.channels()?.into_iter();
+        let mut known = known.filter(|(id, info)| *id == given.id && !info.name.is_empty());
+        let Some((_, info)) = known.next().filter(|(_, info)| info.name != given.name) else {
+            return Ok(given);
+        };
+        let rows = self.node.channels()?;
+        let is_taken = rows.iter().any(|row| row.name == info.name);
+        let Some(row) = rows.into_iter().find(|row| row.id == given.id && !is_taken) else {
+            return Ok(given);
+        };
+        let row = ChannelRow {
+            name: info.name,
+            ..row
+        };
+        self.node.put_channel(&row)?;
+        let (_, keys) = channel_keys(&self.secret, &given.auth);
+        let named = Arc::new(OpenChannel {
+            id: row.id,
+            name: row.name,
+            addresses: row.addresses,
+            auth: given.auth,
+            keys,
+            session: Arc::clone(&given.session),
+        });
+        self.open.retain(|open| open.id != named.id);
+        self.open.push(Arc::clone(&named));
+        Ok(named)
     }
 
     /// Reads what a channel shows; nothing where it has no head.

@@ -37,13 +37,14 @@ use maimo_vault::{
         repeat::Repeat,
         state::{Entry, State},
     },
+    keys::ChannelKeys,
     name::{ChunkId, ChunkRef, ChunkType, PackNumber, RecordId},
     pack::{FramedChunk, PackBuilder, PackKind, PackLayout, Piece},
     repair::{Repair, union},
 };
 
 use crate::{
-    audit::Sample,
+    audit::{Challenges as _, Sample},
     browse::to_path,
     client::Client,
     commit::{Change, Outcome, Sealer, too_busy},
@@ -94,8 +95,10 @@ pub struct RepairReport {
 pub struct AstrayReport {
     /// Whether it is on another branch; else it was put back to an earlier state.
     pub is_fork: bool,
-    /// The head that was seen last.
-    pub seen: HeadReport,
+    /// Whether two signed heads say so, and are kept; else the store's newest state on another channel does.
+    pub has_evidence: bool,
+    /// The head that was seen last; nothing where this node never saw one, and another channel says that there was.
+    pub seen: Option<HeadReport>,
     /// The head that is shown; nothing where none is.
     pub shown: Option<HeadReport>,
     /// Kept revisions that are known here and are not in the state shown.
@@ -194,11 +197,20 @@ struct Branch {
     answer: Option<ShownHead>,
     head: Option<SignedHead>,
     astray: Astray,
+    seen: Option<SeenRow>,
+}
+
+impl Branch {
+    /// Returns whether what is shown contradicts what was seen of the same channel.
+    const fn has_evidence(&self) -> bool {
+        !matches!(self.astray, Astray::BeforeLayout { .. })
+    }
 }
 
 /// What was known before.
 struct Known {
-    seen: SeenRow,
+    /// The channel that showed it.
+    channel: ChannelId,
     commit: Commit,
     records: Vec<(Stamp, Record)>,
     state: State,
@@ -219,6 +231,8 @@ struct Plan {
     copies: LocalChunks,
     /// Dictionaries' packs to be uploaded as they are cached.
     vital: Vec<ObjectRef>,
+    /// Those of them that were sealed anew.
+    resealed: Vec<Record>,
     report: AstrayReport,
     shown: Shown,
     state: State,
@@ -269,6 +283,10 @@ impl Engine {
             let Some(branch) = self.branch(channel)? else {
                 return Ok(None);
             };
+            if !dry_run {
+                // What was asked of states that are gone is owed no more, once their owner agrees that they are.
+                self.node.keep(channel.id, &[])?;
+            }
             if self.layout()?.first() != Some(&channel.id) {
                 return self.accept_follower(channel, &branch, dry_run).map(Some);
             }
@@ -294,7 +312,8 @@ impl Engine {
 
     /// Reads what a channel shows and keeps the evidence, if it went astray.
     fn branch(&self, channel: &OpenChannel) -> Result<Option<Branch>, ClientError> {
-        let last = self.node.seen(channel.id)?.map(|row| row.seen);
+        let seen = self.node.seen(channel.id)?;
+        let last = seen.as_ref().map(|row| row.seen);
         let signers = [channel.keys.client.public()];
         for _ in 0..ATTEMPTS {
             let answer = channel.call(channel.session.head(WhichHead::Newest))?;
@@ -311,8 +330,17 @@ impl Engine {
                 }
                 _ => None,
             };
-            let Err(astray) = accept(last, head.as_ref(), proof.as_ref()) else {
-                return Ok(None);
+            let astray = if let Err(astray) = accept(last, head.as_ref(), proof.as_ref()) {
+                astray
+            } else {
+                let commit = answer.as_ref().and_then(|answer| answer.commit.as_ref());
+                let commit = commit.map(|commit| Commit::open(commit, &channel.keys.commit));
+                let commit = commit.transpose();
+                let commit = commit.map_err(|_| channel.wrong("a commit that opens"))?;
+                match self.before_layout(channel.id, commit.as_ref())? {
+                    Some(astray) => astray,
+                    None => return Ok(None),
+                }
             };
             if let Some(head) = &head
                 && !is_newest(channel, head.root())?
@@ -320,14 +348,18 @@ impl Engine {
                 // Another device was between the head and its proof.
                 continue;
             }
-            let signed = answer.as_ref().map(|answer| &answer.head[..]);
-            // Kept as evidence; the error itself is what this is here for.
-            drop(self.astray(channel, signed, astray));
-            return Ok(Some(Branch {
+            let branch = Branch {
                 answer,
                 head,
                 astray,
-            }));
+                seen,
+            };
+            if branch.has_evidence() {
+                let signed = branch.answer.as_ref().map(|answer| &answer.head[..]);
+                // Kept as evidence; the error itself is what this is here for.
+                drop(self.astray(channel, signed, astray));
+            }
+            return Ok(Some(branch));
         }
         Err(too_busy())
     }
@@ -339,9 +371,7 @@ impl Engine {
         branch: &Branch,
         dry_run: bool,
     ) -> Result<AstrayReport, ClientError> {
-        let seen = self.node.seen(channel.id)?;
-        let seen = seen.ok_or_else(|| ClientError::Bug("nothing was seen".to_owned()))?;
-        let report = astray_report(channel, branch, &seen)?;
+        let report = astray_report(channel, branch)?;
         if !dry_run {
             let shown = self.shown_of(channel, branch)?;
             match row_of(branch) {
@@ -355,19 +385,21 @@ impl Engine {
         Ok(report)
     }
 
-    /// Reads what was known of the store, from what is cached of the journal.
+    /// Reads what was known of the store, from what is cached of the journal: what the channel was seen to show, or another one if that was newer.
     fn what_was_known(
         &mut self,
         channel: &OpenChannel,
         control: &Control,
     ) -> Result<Known, ClientError> {
-        let seen = self.node.seen(channel.id)?;
-        let seen = seen.ok_or_else(|| ClientError::Bug("nothing was seen".to_owned()))?;
-        let commit = Commit::open(&seen.commit, &channel.keys.commit)
-            .map_err(|error| ClientError::Corrupt(error.to_string()))?;
+        let newest = self.newest_seen(Some(channel.id))?;
+        let newest = newest.ok_or_else(|| bug("nothing was seen"))?;
+        let commit = self.commit_seen(newest)?;
+        let commit = commit.ok_or_else(|| bug("nothing was seen"))?;
         // What is missing in the cache the provider may have, if it is older than what it shows.
-        self.fetch_segments(&channel.id, &commit, Some(channel), control)?;
-        let records = self.records_of_commit(channel, &commit)?;
+        let from = (newest == channel.id).then_some(channel);
+        self.fetch_segments(&newest, &commit, from, control)?;
+        let (_, keys) = self.keys_of(newest)?;
+        let records = self.records_of_commit(&keys, &commit)?;
         let mut state = State::default();
         for (stamp, record) in &records {
             state.apply(*stamp, record.clone());
@@ -378,7 +410,7 @@ impl Engine {
             layouts.extend(reader.layout(number)?.map(|layout| (number, layout)));
         }
         Ok(Known {
-            seen,
+            channel: newest,
             commit,
             records,
             state,
@@ -389,12 +421,12 @@ impl Engine {
 
     fn records_of_commit(
         &self,
-        channel: &OpenChannel,
+        keys: &ChannelKeys,
         commit: &Commit,
     ) -> Result<Vec<(Stamp, Record)>, ClientError> {
         let mut records = Vec::new();
         for (segment, pack) in &commit.journal {
-            for batch in self.batches(pack, &channel.keys)? {
+            for batch in self.batches(pack, keys)? {
                 records.extend(batch.into_records(segment.sequence));
             }
         }
@@ -424,13 +456,13 @@ impl Engine {
         known: &mut Known,
         control: &Control,
     ) -> Result<Plan, ClientError> {
-        let mut report = astray_report(channel, branch, &known.seen)?;
+        let mut report = astray_report(channel, branch)?;
         let shown = self.shown_of(channel, branch)?;
         let mut state = State::default();
         let mut carried = BTreeSet::new();
         if let Some(commit) = &shown.commit {
             self.fetch_segments(&channel.id, commit, Some(channel), control)?;
-            for (stamp, record) in self.records_of_commit(channel, commit)? {
+            for (stamp, record) in self.records_of_commit(&channel.keys, commit)? {
                 state.apply(stamp, record);
             }
             carried = commit.tail.iter().map(|tail| tail.piece.number()).collect();
@@ -454,6 +486,7 @@ impl Engine {
             }
         }
         needed.retain(|chunk| !carried.contains(&chunk.pack));
+        self.learn_layouts(channel, &both, &needed, known)?;
         let mut places = self.held_of(channel, &shown, &both, &needed, known)?;
         let by_id = self.living_by_id(channel.id, &shown, &both, known)?;
         let pieces = pieces_of(&known.commit, &carried);
@@ -513,6 +546,7 @@ impl Engine {
         report.chunks = packs.iter().map(|(_, chunks)| chunks.len() as u64).sum();
 
         let mut vital = BTreeMap::new();
+        let mut resealed = Vec::new();
         for (_, record) in &missing {
             if let Record::Dictionary { chunk, .. } = record
                 && let Some(pack) = both.pack(chunk.pack, channel.id)
@@ -520,7 +554,21 @@ impl Engine {
                 let is_held = shown.view.vital.entry(&pack.root).is_some();
                 if is_held || self.journal.get(&pack).is_some() {
                     vital.insert(chunk.pack, (pack, is_held));
+                    continue;
                 }
+            }
+            if let Record::Dictionary { chunk, .. } = record
+                && known.channel != channel.id
+                && let Some(theirs) = both.pack(chunk.pack, known.channel)
+            {
+                // As the channel has it that was seen last.
+                let (reference, _) = self.seal_again(known.channel, &theirs, channel)?;
+                vital.insert(chunk.pack, (reference, false));
+                resealed.push(Record::Pack {
+                    number: chunk.pack,
+                    channel: channel.id,
+                    reference,
+                });
             }
         }
         let find = |chunk: ChunkRef| {
@@ -541,10 +589,60 @@ impl Engine {
             packs,
             copies,
             vital: vital.map(|(pack, _)| pack).collect(),
+            resealed,
             report,
             shown,
             state,
         })
+    }
+
+    /// Reads where the chunks of packs stand that this machine neither made nor read yet: the channel may still tell itself, else another one that has
+    /// them too.
+    fn learn_layouts(
+        &mut self,
+        channel: &Arc<OpenChannel>,
+        both: &State,
+        needed: &BTreeSet<ChunkRef>,
+        known: &mut Known,
+    ) -> Result<(), ClientError> {
+        let numbers: BTreeSet<PackNumber> = needed.iter().map(|chunk| chunk.pack).collect();
+        let mut from = vec![Arc::clone(channel)];
+        let others = self.layout()?.into_iter().chain([known.channel]);
+        let others: BTreeSet<ChannelId> = others.filter(|id| *id != channel.id).collect();
+        for number in numbers {
+            if known.layouts.contains_key(&number) {
+                continue;
+            }
+            if from.len() == 1 && !others.is_empty() {
+                for id in &others {
+                    match self.channel(*id) {
+                        Ok(other) => from.push(other),
+                        Err(ClientError::Provider { .. }) => {}
+                        Err(error) => return Err(error),
+                    }
+                }
+            }
+            for from in &from {
+                let Some(pack) = both.pack(number, from.id) else {
+                    continue;
+                };
+                if self.not_held.contains(&pack.root) {
+                    continue;
+                }
+                match layouts::read(from, &[pack]) {
+                    Ok(read) => {
+                        known
+                            .layouts
+                            .extend(read.into_iter().map(|layout| (number, layout)));
+                        break;
+                    }
+                    Err(error) if is_evidence(&error) => {}
+                    Err(ClientError::Provider { .. }) if from.id != channel.id => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Returns which chunks the channel still holds where they were: those that live, and those that wait in grace, as it says itself.
@@ -554,7 +652,7 @@ impl Engine {
         shown: &Shown,
         both: &State,
         needed: &BTreeSet<ChunkRef>,
-        known: &mut Known,
+        known: &Known,
     ) -> Result<BTreeMap<ChunkRef, ChunkRef>, ClientError> {
         let damaged = self.damaged_groups(channel.id)?;
         let mut held = BTreeMap::new();
@@ -567,18 +665,6 @@ impl Engine {
             };
             if self.not_held.contains(&pack.root) {
                 continue;
-            }
-            if let std::collections::btree_map::Entry::Vacant(place) = known.layouts.entry(number) {
-                // It may still tell itself.
-                match layouts::read(channel, &[pack]) {
-                    Ok(mut read) => {
-                        if let Some(layout) = read.pop() {
-                            place.insert(layout);
-                        }
-                    }
-                    Err(error) if is_evidence(&error) => {}
-                    Err(error) => return Err(error),
-                }
             }
             let Some(layout) = known.layouts.get(&number) else {
                 continue;
@@ -722,6 +808,7 @@ impl Engine {
         {
             // All that was known is there, or is lost for good: what is shown is the store.
             self.node.saw(channel.id, &row)?;
+            self.know_channels()?;
             self.stand_on(channel.id, plan.shown.commit.as_ref(), shown_sequence)?;
             self.keep_nodes(&plan.shown.view)?;
             self.settle_damage(&plan.shown.view)?;
@@ -739,13 +826,17 @@ impl Engine {
         }
         while uploads.drive()?.is_some() {}
         let after = union(&plan.state, &plan.repair.restored);
-        let Some((records, mut layouts)) =
+        let Some((mut records, mut layouts)) =
             self.seal_missing(&mut plan, known, &after, sequence + 1, control)?
         else {
             return Ok(None);
         };
+        for record in core::mem::take(&mut plan.resealed) {
+            records.push((self.node.next_record(), record));
+        }
         layouts.extend(known.layouts.values().cloned());
         let known_layouts = layouts.clone();
+        self.know_channels()?;
         self.stand_on(channel.id, plan.shown.commit.as_ref(), sequence)?;
         self.shown.insert(channel.id, plan.shown);
         let change = Change {
@@ -756,7 +847,11 @@ impl Engine {
             joined: Some(known.commit.store.clone()),
             ..Change::default()
         };
-        match self.commit(change, control) {
+        // By the layout of the state shown, another channel may have decided.
+        self.deciding = Some(channel.id);
+        let committed = self.commit(change, control);
+        self.deciding = None;
+        match committed {
             Ok(Outcome::Committed(committed)) => {
                 self.stands_again()?;
                 // Records of the past make the catalog be built anew, without them.
@@ -768,6 +863,17 @@ impl Engine {
             Ok(Outcome::Superseded) | Err(ClientError::Astray { .. }) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// Writes down what the journal alone tells of the layout's channels: the state shown may be older than it.
+    fn know_channels(&self) -> Result<(), ClientError> {
+        let opened = self.node.channels()?;
+        for id in self.layout()? {
+            if opened.iter().all(|row| row.id != id) {
+                self.node.put_channel(&self.channel_row(id)?)?;
+            }
+        }
+        Ok(())
     }
 
     /// Seals the chunks that the channel does not hold into new packs and sends them, one after another. Nothing where some could not be had
@@ -845,17 +951,17 @@ impl Engine {
     }
 }
 
-fn astray_report(
-    channel: &OpenChannel,
-    branch: &Branch,
-    seen: &SeenRow,
-) -> Result<AstrayReport, ClientError> {
+fn astray_report(channel: &OpenChannel, branch: &Branch) -> Result<AstrayReport, ClientError> {
     let signers = [channel.keys.client.public()];
-    let last = SignedHead::verify(&seen.head, channel.id, &signers)
-        .map_err(|_| ClientError::Corrupt("the last head seen does not verify".to_owned()))?;
+    let last = branch.seen.as_ref();
+    let last = last.map(|seen| SignedHead::verify(&seen.head, channel.id, &signers));
+    let last = last.transpose();
+    let last =
+        last.map_err(|_| ClientError::Corrupt("the last head seen does not verify".to_owned()))?;
     Ok(AstrayReport {
         is_fork: matches!(branch.astray, Astray::Fork { .. }),
-        seen: head_report(&last),
+        has_evidence: branch.has_evidence(),
+        seen: last.as_ref().map(head_report),
         shown: branch.head.as_ref().map(head_report),
         revisions_missing: 0,
         runs_missing: 0,

@@ -35,6 +35,7 @@ use maimo_vault::{
 
 use crate::{
     commit::{Change, Committed, Outcome, Sealer},
+    damage::is_evidence,
     engine::Engine,
     error::ClientError,
     heal::HealReport,
@@ -153,7 +154,7 @@ impl<'e> Run<'e> {
         keep_tokens: bool,
         trusting: bool,
     ) -> Result<Self, ClientError> {
-        let has_read = if trusting {
+        let mut has_read = if trusting {
             engine.stand(control)?
         } else {
             engine.sync(control)?;
@@ -162,7 +163,15 @@ impl<'e> Run<'e> {
         let channels = engine.answering(Load::Unknown)?;
         if let Some(first) = channels.first() {
             // A catalog that was built anew has the journal, which does not say it.
-            engine.read_layouts(first, control)?;
+            match engine.read_layouts(first, control) {
+                // The packs of a state that is the newest no more: another device may have let go of them, or the provider was put back.
+                Err(error) if is_evidence(&error) && !has_read => {
+                    engine.sync(control)?;
+                    has_read = true;
+                    engine.read_layouts(first, control)?;
+                }
+                read => read?,
+            }
         }
         let ids: Vec<ChannelId> = channels.iter().map(|channel| channel.id).collect();
         let position = engine.catalog.position()?;

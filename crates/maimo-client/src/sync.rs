@@ -100,22 +100,39 @@ impl Engine {
             .shown
             .get(&first.id)
             .and_then(|shown| shown.commit.clone());
+        if let Some(source) = self.before_layout(first.id, commit.as_ref())? {
+            return Err(ClientError::Astray {
+                channel: first.name.clone(),
+                source,
+            });
+        }
         if let Some(commit) = &commit {
-            let known = self.catalog.reader()?.store_layout()?;
-            if known.is_some_and(|layout| layout.epoch > commit.store.layout_epoch) {
-                return Err(ClientError::Input {
-                    message: format!(
-                        "channel {} shows an older state than the one in which it was made the first",
-                        first.name
-                    ),
-                    hint: Some("`maimo channel repair NAME` puts back what a provider has lost"),
-                });
-            }
             synced.has_twin |= self.catch_up(&first.id, commit, Some(&first), control)?;
         } else if self.catalog.position()?.sequence > 0 {
             self.catalog.reset()?;
         }
         Ok(first.id)
+    }
+
+    /// Returns what is wrong with the state that a channel shows, if that is older than the layout by which it decides: it was restored from an old
+    /// image. What it showed since, this node need not have seen.
+    pub(crate) fn before_layout(
+        &self,
+        id: ChannelId,
+        commit: Option<&Commit>,
+    ) -> Result<Option<Astray>, ClientError> {
+        let known = self.catalog.reader()?.store_layout()?;
+        // Where it shows nothing and is alone, its last root seen says all there is to say.
+        let known = known.filter(|known| {
+            known.first() == Some(id) && (commit.is_some() || known.channels.len() > 1)
+        });
+        let shown = commit.map_or(0, |commit| commit.store.layout_epoch);
+        Ok(known
+            .filter(|known| known.epoch > shown)
+            .map(|known| Astray::BeforeLayout {
+                shown,
+                decides: known.epoch,
+            }))
     }
 
     /// Reads the other channels, as far as they answer.

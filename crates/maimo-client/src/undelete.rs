@@ -2,14 +2,19 @@
 //!
 //! The earlier head's journal says what was kept then. What of it the store no longer knows is written again as it was stamped
 //! ([`maimo_vault::repair`]), what it has dropped is pinned, so that the next prune does not drop it again, and a head names the ranges again. Only
-//! the provider can say whether it still holds them: it refuses a head that names what it has freed.
+//! the provider can say whether it still holds them: it refuses a head that names what it has freed. Small chunks that rode in the earlier head's
+//! commit and were in no pack when they were let go of are taken from it, and stored again.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet, HashMap},
+};
 
 use maimo_core::{clock::Timestamp, head::SignedHead, live_map::LiveMap, reference::ObjectRef};
 use maimo_net::service::{ServiceError, ShownHead, WhichHead};
 use maimo_vault::{
-    commit::Commit,
+    commit::{Commit, TailPiece},
+    compose::Base,
     demand::Demand,
     journal::{
         batch::{Batch, Stamp},
@@ -17,7 +22,7 @@ use maimo_vault::{
         state::{Entry, State},
     },
     name::{ChunkRef, PackNumber, RecordId},
-    pack::PackLayout,
+    pack::{PackLayout, Piece},
     repair::Repair,
 };
 
@@ -103,6 +108,17 @@ struct Earlier {
     admitted: Timestamp,
     records: Vec<(Stamp, Record)>,
     state: State,
+    /// The newest records and small chunks of its commit.
+    tail: Vec<TailPiece>,
+}
+
+/// What is to be written again, and what it takes.
+struct Plan {
+    repair: Repair,
+    /// Where the chunks stand of packs that the catalog no longer knows.
+    layouts: BTreeMap<PackNumber, PackLayout>,
+    /// Chunks that stand in no pack, but in the earlier commit.
+    piece: Option<Piece>,
 }
 
 impl Engine {
@@ -122,8 +138,11 @@ impl Engine {
             });
         };
         let base = self.replay()?;
-        let mut layouts: BTreeMap<PackNumber, PackLayout> = BTreeMap::new();
-        let repair = self.plan_undelete(&first, &earlier, &base.state, &mut layouts)?;
+        let Plan {
+            repair,
+            layouts,
+            piece,
+        } = self.plan_undelete(&first, &earlier, &base)?;
         let mut after = base.state.clone();
         for (stamp, record) in &repair.restored {
             after.apply(*stamp, record.clone());
@@ -168,6 +187,7 @@ impl Engine {
             .collect();
         let change = Change {
             records,
+            piece,
             restored: repair.restored,
             layouts: layouts.into_values().collect(),
             naming: Naming::Also(naming),
@@ -222,10 +242,11 @@ impl Engine {
         &self,
         first: &OpenChannel,
         earlier: &Earlier,
-        now: &State,
-        layouts: &mut BTreeMap<PackNumber, PackLayout>,
-    ) -> Result<Repair, ClientError> {
+        base: &Base,
+    ) -> Result<Plan, ClientError> {
+        let now = &base.state;
         let reader = self.catalog.reader()?;
+        let mut layouts: BTreeMap<PackNumber, PackLayout> = BTreeMap::new();
         let mut chunks: HashMap<PackNumber, u32> = HashMap::new();
         let pack_of = |number| {
             now.pack(number, first.id)
@@ -242,17 +263,39 @@ impl Engine {
                 continue;
             };
             if let Some(layout) = reader.layout(number)? {
-                chunks.insert(number, count_of(&layout));
+                chunks.insert(number, count_of(layout.entries().len()));
             } else if let Some(layout) = read_layout(first, &pack)? {
-                chunks.insert(number, count_of(&layout));
+                chunks.insert(number, count_of(layout.entries().len()));
                 layouts.insert(number, layout);
             }
         }
-        let find = |chunk: ChunkRef| {
-            let count = chunks.get(&chunk.pack)?;
-            (chunk.index < *count).then_some(chunk)
+        let pieces_of = |tail: &[TailPiece]| -> BTreeMap<PackNumber, Piece> {
+            let pieces = tail.iter().map(|tail| tail.piece.clone());
+            pieces.map(|piece| (piece.number(), piece)).collect()
         };
-        Ok(Repair::plan(earlier.records.iter().cloned(), now, find))
+        let carried = pieces_of(&base.tail);
+        for (number, piece) in &carried {
+            chunks.insert(*number, count_of(piece.entries().len()));
+        }
+        let gone = pieces_of(&earlier.tail);
+        let brought = RefCell::new(Piece::new(self.node.next_pack()));
+        let find = |chunk: ChunkRef| {
+            if let Some(count) = chunks.get(&chunk.pack) {
+                return (chunk.index < *count).then_some(chunk);
+            }
+            let frame = gone.get(&chunk.pack)?.chunk(chunk.index)?;
+            let mut brought = brought.borrow_mut();
+            let index = brought.push(frame).ok()?;
+            let pack = brought.number();
+            Some(ChunkRef { pack, index })
+        };
+        let repair = Repair::plan(earlier.records.iter().cloned(), now, find);
+        let brought = brought.into_inner();
+        Ok(Plan {
+            repair,
+            layouts,
+            piece: (!brought.entries().is_empty()).then_some(brought),
+        })
     }
 
     /// Reads the state that is to be gone back to.
@@ -324,6 +367,7 @@ impl Engine {
             admitted: shown.admitted,
             records,
             state,
+            tail: commit.tail,
         }))
     }
 }
@@ -333,8 +377,8 @@ fn head_of(first: &OpenChannel, shown: &ShownHead) -> Result<SignedHead, ClientE
     SignedHead::verify(&shown.head, first.id, &signers).map_err(|_| first.wrong("a head"))
 }
 
-fn count_of(layout: &PackLayout) -> u32 {
-    u32::try_from(layout.entries().len()).unwrap_or(u32::MAX)
+fn count_of(chunks: usize) -> u32 {
+    u32::try_from(chunks).unwrap_or(u32::MAX)
 }
 
 /// Reads where the chunks of a data pack stand; nothing where the provider no longer has what says so.

@@ -231,15 +231,8 @@ impl Engine {
             }
             return Ok(layout);
         }
-        let opened = self.node.channels()?;
-        let mut ids = Vec::with_capacity(names.len());
-        for name in names {
-            let row = opened.iter().find(|row| row.name == *name);
-            let row =
-                row.ok_or_else(|| ClientError::NoChannel(format!("no channel is called {name}")))?;
-            ids.push(row.id);
-        }
-        Ok(ids)
+        let named = names.iter().map(|name| Ok(self.channel_called(name)?.id));
+        named.collect()
     }
 
     /// Returns the inventories of a head, from what is kept locally as far as it is.

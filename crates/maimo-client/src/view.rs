@@ -3,7 +3,7 @@
 //! It has connections of its own to the catalog and to the node's state, reads what was acknowledged when it looks, and writes nothing that
 //! anybody else relies on. A [`Viewer`] opens one for each who wants to look; it works for as long as the node is open.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{fs, path::PathBuf, sync::Arc};
 
 use maimo_core::id::ChannelId;
 use maimo_net::service::ServiceError;
@@ -23,6 +23,7 @@ use crate::{
 pub struct Viewer {
     catalog: PathBuf,
     state: PathBuf,
+    spool: PathBuf,
     secret: Arc<MasterSecret>,
     /// Without which channel the catalog could not be made anew, where it was lost.
     behind: Option<(String, ServiceError)>,
@@ -31,6 +32,7 @@ pub struct Viewer {
 /// What a node knows.
 pub struct View {
     catalog: PathBuf,
+    spool: PathBuf,
     node: NodeState,
     secret: Arc<MasterSecret>,
     behind: Option<(String, ServiceError)>,
@@ -40,12 +42,14 @@ impl Viewer {
     pub(crate) const fn new(
         catalog: PathBuf,
         state: PathBuf,
+        spool: PathBuf,
         secret: Arc<MasterSecret>,
         behind: Option<(String, ServiceError)>,
     ) -> Self {
         Self {
             catalog,
             state,
+            spool,
             secret,
             behind,
         }
@@ -59,6 +63,7 @@ impl Viewer {
     pub fn look(&self) -> Result<View, ClientError> {
         Ok(View {
             catalog: self.catalog.clone(),
+            spool: self.spool.clone(),
             node: NodeState::open(&self.state)?,
             secret: Arc::clone(&self.secret),
             behind: self.behind.clone(),
@@ -125,6 +130,15 @@ impl View {
         let commit = Commit::open(&row.commit, &keys.commit)
             .map_err(|error| ClientError::Corrupt(error.to_string()))?;
         Ok(sequence.saturating_sub(commit.store.sequence))
+    }
+
+    /// Returns how many bytes of packs are sealed and not sent yet. What cannot be read counts nothing.
+    pub fn spool_bytes(&self) -> u64 {
+        let entries = fs::read_dir(&self.spool).into_iter().flatten().flatten();
+        entries
+            .filter_map(|it| it.metadata().ok())
+            .map(|it| it.len())
+            .sum()
     }
 
     /// Makes names quick to be found by, unless someone is writing.

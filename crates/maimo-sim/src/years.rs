@@ -8,7 +8,7 @@ mod chance;
 mod figures;
 pub mod home;
 mod million;
-mod minutely;
+pub mod minutely;
 mod sealer;
 mod store;
 mod table;
@@ -20,7 +20,7 @@ pub use figures::{Figures, Spread};
 pub use table::Table;
 
 /// When the years begin, in milliseconds since 1970: 2026-01-01T00:00:00Z.
-const BEGIN_MS: u64 = 1_767_225_600_000;
+pub const BEGIN_MS: u64 = 1_767_225_600_000;
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
 /// How much is simulated.

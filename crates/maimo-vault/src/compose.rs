@@ -21,7 +21,7 @@ use crate::{
     compress::{Compressor, Level},
     journal::{
         batch::{BATCH_BYTES_MAX, Batch, Stamp, cut},
-        merge::Judge,
+        merge::{self, Judge},
         record::Record,
         repeat::Repeat,
         state::State,
@@ -248,7 +248,8 @@ pub fn compose_merge(
         })
         .collect();
     let mut base = base;
-    let survivors = replace(&mut base.state, inputs);
+    let merged = |state: &State, inputs| Judge::new(state).merge(inputs);
+    let survivors = replace(&mut base.state, inputs, merged);
     let numbers = write_segments(survivors, writer, sealing);
     compose_merged(base, chosen, numbers)
 }
@@ -282,6 +283,8 @@ pub fn compose_merged(
 }
 
 /// Writes the tail into a data pack and a segment, and empties it.
+///
+/// Asks of the state only what names the pieces, which of that is kept, and how chunks have moved.
 fn spill(next: &mut Base, writer: &SegmentWriter<'_>, sealing: &mut impl Sealing) {
     let pieces = core::mem::take(&mut next.tail);
     let mut inputs: Vec<(Stamp, Record)> = Vec::new();
@@ -338,8 +341,10 @@ fn spill(next: &mut Base, writer: &SegmentWriter<'_>, sealing: &mut impl Sealing
             add(next, &mut inputs, sealing.next_record(), record);
         }
     }
-    let survivors = replace(&mut next.state, inputs);
-    let numbers = write_segments(survivors, writer, sealing);
+    let spilled = pieces.iter().map(|tail| tail.piece.number()).collect();
+    let carry_on = |state: &State, inputs| merge::carry_on(state, &spilled, inputs);
+    let carried = replace(&mut next.state, inputs, carry_on);
+    let numbers = write_segments(carried, writer, sealing);
     next.segments
         .extend(numbers.into_iter().map(|number| Segment {
             number,
@@ -376,10 +381,14 @@ fn repeated(
     }
 }
 
-/// Merges `inputs`, which are in `state`, and makes `state` that of what goes on.
-fn replace(state: &mut State, inputs: Vec<(Stamp, Record)>) -> Vec<(Stamp, Record)> {
+/// Makes `state` that of what `rule` lets go on of `inputs`, which are in it.
+fn replace(
+    state: &mut State,
+    inputs: Vec<(Stamp, Record)>,
+    rule: impl FnOnce(&State, Vec<(Stamp, Record)>) -> Vec<(Stamp, Record)>,
+) -> Vec<(Stamp, Record)> {
     let was = inputs.clone();
-    let survivors = Judge::new(state).merge(inputs);
+    let survivors = rule(state, inputs);
     state.forget(&was);
     for (stamp, record) in &survivors {
         state.apply(*stamp, record.clone());

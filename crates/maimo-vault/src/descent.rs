@@ -54,6 +54,16 @@ pub enum Astray {
         /// Sequence number of the last head seen.
         seen: u64,
     },
+    /// The provider shows a state of before its channel was made the one that decides: nobody has to have seen what it showed since.
+    #[error(
+        "the provider shows a state of layout {shown} of the store, but decides by layout {decides}: it was rolled back"
+    )]
+    BeforeLayout {
+        /// Layout epoch of the state shown; 0 if it shows none.
+        shown: u64,
+        /// Epoch of the layout in force, of which the channel is the first.
+        decides: u64,
+    },
 }
 
 impl Classify for Astray {
@@ -66,9 +76,12 @@ impl Classify for Astray {
     }
 
     fn hint(&self) -> Option<&'static str> {
-        Some(
-            "both signed heads are kept as evidence; ask the provider, then run `maimo channel repair`",
-        )
+        Some(match self {
+            Self::Rollback { .. } | Self::Fork { .. } => {
+                "both signed heads are kept as evidence; ask the provider, then run `maimo channel repair`"
+            }
+            Self::BeforeLayout { .. } => "ask the provider, then run `maimo channel repair`",
+        })
     }
 }
 

@@ -238,7 +238,7 @@ impl Default for RewriteRules {
     fn default() -> Self {
         Self {
             waste_percent: 10,
-            waste_floor_bytes: 64 * 1024 * 1024,
+            waste_floor_bytes: 4 * 1024 * 1024,
             small_bytes: 1024 * 1024,
             small_count: 16,
         }
@@ -288,10 +288,7 @@ impl Rewrite {
                     .map(|weight| weight.number),
             );
         }
-        let living: u64 = weights.iter().map(|weight| weight.living).sum();
-        let bound = rules
-            .waste_floor_bytes
-            .max(living / 100 * rules.waste_percent);
+        let mut living: u64 = weights.iter().map(|weight| weight.living).sum();
         let mut waste: u64 = weights.iter().map(|weight| weight.waste).sum();
         // The most waste for the fewest bytes written first.
         weights.sort_by(|one, other| {
@@ -302,10 +299,13 @@ impl Rewrite {
                 .then(one.number.cmp(&other.number))
         });
         for weight in weights {
-            if waste <= bound {
+            // Of what will live then: what is written again leaves its waste behind.
+            let percent = living / 100 * rules.waste_percent;
+            if waste <= percent.max(rules.waste_floor_bytes) {
                 break;
             }
             waste -= weight.waste;
+            living -= weight.waste;
             packs.insert(weight.number);
         }
         let chunks = packs

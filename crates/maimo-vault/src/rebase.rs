@@ -47,8 +47,11 @@ pub fn fate(
 }
 
 /// Turns the references of a draft's records to where their chunks are now.
-pub fn turn(records: &mut [(RecordId, Record)], now: &BTreeMap<ChunkRef, ChunkRef>) {
-    for (_, record) in records {
+pub fn turn<'r>(
+    records: impl IntoIterator<Item = &'r mut Record>,
+    now: &BTreeMap<ChunkRef, ChunkRef>,
+) {
+    for record in records {
         if let Record::File {
             content: Content::Regular { chunks, .. },
             ..
@@ -149,7 +152,7 @@ mod tests {
             (id(1), gone.clone()),
         ];
         let now = BTreeMap::from([(chunk(2, 8), chunk(1, 1)), (chunk(9, 0), chunk(9, 1))]);
-        turn(&mut records, &now);
+        turn(records.iter_mut().map(|(_, record)| record), &now);
         let joined = file("a", [chunk(1, 0), chunk(1, 1), chunk(1, 2)]);
         let Record::File { content, .. } = &joined else {
             panic!("a file");

@@ -130,7 +130,7 @@ impl Context {
                 .say(&format!("Waiting for `{what}`, which came first."));
         };
         let turn = guest.owner.turn(&guest.task, &waits);
-        let turn = turn.map_err(|error| {
+        let mut turn = turn.map_err(|error| {
             let is_stopping = guest.owner.is_over() && matches!(error, ClientError::Cancelled(_));
             if is_stopping {
                 return CommandError::new(
@@ -143,6 +143,8 @@ impl Context {
             error.into()
         })?;
         turn.folders().open_by(folders);
+        // What a command finds is what it would find without a node.
+        turn.try_mirrors_again();
         Ok(Held::Turn(Box::new(turn)))
     }
 

@@ -197,7 +197,7 @@ impl Reader {
         Ok(extents.iter().map(|extent| extent.first.pack).collect())
     }
 
-    fn moves(&self) -> Result<u64, CatalogError> {
+    pub(super) fn moves(&self) -> Result<u64, CatalogError> {
         if let Some(moves) = self.moves.get() {
             return Ok(*moves);
         }
@@ -370,7 +370,11 @@ impl Reader {
     }
 
     /// Reads a writer and a number of its own, in two columns.
-    fn pack_number(&self, row: &Row<'_>, index: usize) -> Result<PackNumber, CatalogError> {
+    pub(super) fn pack_number(
+        &self,
+        row: &Row<'_>,
+        index: usize,
+    ) -> Result<PackNumber, CatalogError> {
         Ok(PackNumber {
             writer: self.writer_id(row.get(index)?)?,
             n: unsigned(row, index + 1)?,

@@ -44,6 +44,8 @@ pub(crate) enum Followed {
     Yes(u64),
     /// It is owed packs first.
     Owed,
+    /// It shows a newer layout than the one known here: it may be the one that decides, and is to be read first.
+    Ahead,
     /// It took commits of its own while it decided by an older layout: they are to be merged first.
     Branch,
 }
@@ -59,7 +61,7 @@ impl Engine {
             }
             match self.follow(id) {
                 Ok(Followed::Yes(bytes)) => sent += bytes,
-                Ok(Followed::Owed | Followed::Branch) => {}
+                Ok(Followed::Owed | Followed::Ahead | Followed::Branch) => {}
                 Err(ClientError::Provider { channel, source }) => {
                     control.tell(Event::Notice(format!(
                         "channel {channel} is behind: {source}"
@@ -143,6 +145,9 @@ impl Engine {
                 self.ahead.remove(&id);
                 return Ok(Followed::Yes(sent));
             }
+            if shown.is_some_and(|commit| commit.store.layout_epoch > store.layout_epoch) {
+                return Ok(Followed::Ahead);
+            }
             if !self.merged.contains(&id) && self.branch_since(id)?.is_some() {
                 return Ok(Followed::Branch);
             }
@@ -176,7 +181,6 @@ impl Engine {
         position: &Position,
     ) -> Result<u64, ClientError> {
         let first = self.layout()?.first().copied().ok_or_else(not_read)?;
-        let (_, keys) = self.keys_of(first)?;
         let view = self.view(channel.id).ok_or_else(not_read)?;
         let ahead = self.ahead.get(&channel.id);
         let has = |number: &PackNumber| {
@@ -194,15 +198,8 @@ impl Engine {
         for number in missing {
             let at_first = self.view(first).ok_or_else(not_read)?;
             let pack = *at_first.segments.get(&number).ok_or_else(not_read)?;
-            let bytes = self.vital_bytes(first, &pack)?;
-            let builder = reopened(&bytes, PackKeys::new(&keys, EPOCH, PackKind::Vital));
-            let builder = builder.ok_or_else(|| {
-                ClientError::Corrupt(format!("journal segment {} is torn", pack.root))
-            })?;
-            let nonce = PackNonce::draw(&mut random::system());
-            let sealed = builder.into_sealed(channel.pack_keys(PackKind::Vital), nonce);
-            self.journal.put(&sealed.reference, &sealed.bytes)?;
-            waiting.push((number, sealed.reference, Bytes::from(sealed.bytes)));
+            let (reference, bytes) = self.seal_again(first, &pack, channel)?;
+            waiting.push((number, reference, bytes));
             let bytes: u64 = waiting.iter().map(|(_, pack, _)| pack.length).sum();
             if bytes >= SEGMENTS_BYTES {
                 sent += self.send_vital(channel, &mut waiting)?;
@@ -210,6 +207,24 @@ impl Engine {
         }
         sent += self.send_vital(channel, &mut waiting)?;
         Ok(sent)
+    }
+
+    /// Seals a vital pack of one channel for another, under the same number, and keeps it.
+    pub(crate) fn seal_again(
+        &mut self,
+        from: ChannelId,
+        pack: &ObjectRef,
+        to: &OpenChannel,
+    ) -> Result<(ObjectRef, Bytes), ClientError> {
+        let (_, keys) = self.keys_of(from)?;
+        let bytes = self.vital_bytes(from, pack)?;
+        let builder = reopened(&bytes, PackKeys::new(&keys, EPOCH, PackKind::Vital));
+        let builder = builder
+            .ok_or_else(|| ClientError::Corrupt(format!("vital pack {} is torn", pack.root)))?;
+        let nonce = PackNonce::draw(&mut random::system());
+        let sealed = builder.into_sealed(to.pack_keys(PackKind::Vital), nonce);
+        self.journal.put(&sealed.reference, &sealed.bytes)?;
+        Ok((sealed.reference, Bytes::from(sealed.bytes)))
     }
 
     fn send_vital(

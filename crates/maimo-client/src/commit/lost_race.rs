@@ -93,7 +93,8 @@ impl Engine {
         }
         let is_turned = now_at.iter().any(|(was, is)| was != is);
         if is_turned {
-            turn(&mut change.records, &now_at);
+            let records = change.records.iter_mut();
+            turn(records.map(|(_, record)| record), &now_at);
         }
         Ok(Some(Turned { change, is_turned }))
     }

@@ -120,23 +120,42 @@ impl Engine {
         Ok(())
     }
 
-    /// Weighs segments: what is dead in each is judged as a merge of it would.
+    /// Weighs segments: what is dead in each is judged as a merge of it would. Where all that may be dead makes up less than `least` bytes, that is
+    /// what it says: nobody is going to merge for it, and to judge paths takes long.
     pub(crate) fn weigh_segments(
         &mut self,
         segments: &[(Segment, ObjectRef)],
         first: &OpenChannel,
+        least: u64,
     ) -> Result<Vec<SegmentWeight>, ClientError> {
         self.hold_segments(segments, first)?;
         let mut named = Part::default();
         self.each_input(segments, first, |_, record| named.add_named(record))?;
         let lean = self.replay_part(&named)?.state;
+        let judge = Judge::new(&lean);
+        let may_be_dead = |stamp, record: &Record| {
+            judge.asks_for_path(stamp, record) || judge.is_dead(stamp, record)
+        };
+        let most = self.weights_by(segments, first, may_be_dead)?;
+        if most.iter().map(|weight| weight.dead).sum::<u64>() < least {
+            return Ok(most);
+        }
         let dead = self.dead_among(segments, first, &lean)?;
+        self.weights_by(segments, first, |stamp, _| dead.contains(&stamp.id))
+    }
+
+    fn weights_by(
+        &self,
+        segments: &[(Segment, ObjectRef)],
+        first: &OpenChannel,
+        is_dead: impl Fn(Stamp, &Record) -> bool,
+    ) -> Result<Vec<SegmentWeight>, ClientError> {
         let reader = self.journal_reader(&first.keys);
         let mut weights = Vec::with_capacity(segments.len());
         for (segment, pack) in segments {
             let mut weighing = Weighing::default();
             reader.survey(&[(*segment, *pack)], |records| {
-                weighing.add(records, |stamp, _| dead.contains(&stamp.id));
+                weighing.add(records, &is_dead);
             })?;
             weights.push(weighing.weight(segment.level, pack.length));
         }

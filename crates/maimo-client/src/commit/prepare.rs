@@ -47,16 +47,7 @@ impl Engine {
                 }
                 Err(piece) => {
                     self.settle_piece(&piece, &mut change, &mut sealer);
-                    let stamped = change.records.iter().map(|(id, record)| {
-                        let stamp = Stamp {
-                            sequence: 0,
-                            id: *id,
-                        };
-                        (stamp, record)
-                    });
-                    let restored = change.restored.iter();
-                    let restored = restored.map(|(stamp, record)| (*stamp, record));
-                    let mut stamped: Vec<_> = stamped.chain(restored).collect();
+                    let mut stamped: Vec<_> = stamped(&change, 0).collect();
                     stamped.sort_by_key(|(stamp, _)| *stamp);
                     Body::Segments(write_segments(stamped, &self.segment_writer(), &mut sealer))
                 }
@@ -97,9 +88,11 @@ impl Engine {
             };
             now_at.insert(from, to);
         }
-        turn(&mut change.records, &now_at);
+        let new = change.records.iter_mut().map(|(_, record)| record);
+        let again = change.restored.iter_mut().map(|(_, record)| record);
+        turn(new.chain(again), &now_at);
         let as_of = self.catalog.position().map_or(1, |at| at.sequence + 1);
-        let repeat = Repeat::of_new(&change.records, number, as_of).encode();
+        let repeat = Repeat::of_stamped(stamped(change, as_of), number, as_of).encode();
         // Files of a piece are small and few; were they not, packs alone would not tell of them, and the journal would.
         let _ = builder.set_records(repeat);
         for (channel, reference) in sealer.seal(builder) {
@@ -119,6 +112,16 @@ impl Engine {
             level: Level::new(JOURNAL_LEVEL).unwrap_or_default(),
         }
     }
+}
+
+/// Returns a change's records with their stamps: the new ones as of `sequence`, those that are written again as they were.
+fn stamped(change: &Change, sequence: u64) -> impl Iterator<Item = (Stamp, &Record)> {
+    let new = change.records.iter().map(move |(id, record)| {
+        let stamp = Stamp { sequence, id: *id };
+        (stamp, record)
+    });
+    let again = change.restored.iter();
+    new.chain(again.map(|(stamp, record)| (*stamp, record)))
 }
 
 /// Sets a piece's records, if they fit the tail with its chunks; else gives it back.

@@ -42,7 +42,7 @@ impl Client {
 
 impl Engine {
     fn make_first(&mut self, name: &str, control: &Control) -> Result<MirrorReport, ClientError> {
-        let row = self.opened_as(name)?;
+        let row = self.channel_called(name)?;
         self.try_mirrors_again(Duration::ZERO);
         let is_away = match self.sync(control) {
             Ok(_) => false,

@@ -48,7 +48,7 @@ pub fn draft(
                 },
             );
         }
-        turn(&mut records, &now_at);
+        turn(records.iter_mut().map(|(_, record)| record), &now_at);
         let repeat = Repeat::of_new(&records, number, 0);
         seal_packs(vec![(builder, repeat)], sealer, &mut records);
     }

@@ -51,7 +51,8 @@ pub fn rebase(home: &mut Home, shared: &mut Shared, mut plan: Plan) -> Option<Pl
     plan.taken = taken;
     if now_at.iter().any(|(was, is)| was != is) {
         let before = plan.draft.records.clone();
-        turn(&mut plan.draft.records, &now_at);
+        let records = plan.draft.records.iter_mut();
+        turn(records.map(|(_, record)| record), &now_at);
         for (old, new) in before.iter().zip(&plan.draft.records) {
             if old != new {
                 // The pack it ends in was sealed with the old references.

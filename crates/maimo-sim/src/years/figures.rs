@@ -39,6 +39,10 @@ impl Spread {
 pub struct Figures {
     /// How many commits.
     pub commits: u64,
+    /// All that crosses the wire to the provider: requests, nodes, packs of every kind.
+    pub sent: u64,
+    /// How many packs of either kind were uploaded.
+    pub packs_sent: u64,
     /// What crosses the wire for a commit beyond new content's own packs: the request (head, commit, nodes), segments, spilled and
     /// rewritten packs.
     pub commit_bytes: Spread,

@@ -4,11 +4,17 @@ use std::collections::HashMap;
 
 use maimo_core::{ancestry::AncestryLog, units::BLOCK_BYTES};
 use rand_chacha::ChaCha20Rng;
+use rand_core::Rng as _;
 
 use super::*;
 use crate::{
     commit::{Segment, TailPiece},
+    compress::{Compressor, Level},
     descent::{self, Seen},
+    journal::{
+        batch::{Batch, Stamp},
+        record::{DROPPED_MAX, Record},
+    },
     keys::StoreId,
     testing::{CHANNEL, WRITER, channel_keys, number, object, piece, rng},
 };
@@ -294,4 +300,75 @@ fn a_map_that_does_not_fit_its_pack_is_refused() {
     let wrong = BTreeMap::from([(object(1, LENGTH), LiveMap::full(5))]);
     assert!(name_exactly(&Inventory::new(), wrong.clone()).is_err());
     assert!(name_also(&Inventory::new(), wrong).is_err());
+}
+
+/// Deleting moves almost nothing: what a store of thousands of packs sends to let go of a random half of files of 64 KiB to 4 MiB, in the request
+/// that moves the head and in the segment that says which revisions are dropped. Nothing is received but a receipt.
+#[test]
+fn letting_go_of_half_the_files_sends_less_than_64_kib_for_a_thousand_packs() {
+    const PACKS: u64 = 4096;
+    const PACK_BYTES: u64 = 16 * 1024 * 1024;
+    const GROUP: u64 = 16 * 1024;
+    const GROUPS: u32 = 1024;
+    let mut rng = rng();
+    let mut draw = || rng.next_u64();
+    let mut full = BTreeMap::new();
+    let mut narrow = BTreeMap::new();
+    let mut dropped = Vec::new();
+    let mut revision = 0;
+    // How much of the file at hand is left, and whether it stays.
+    let (mut left, mut stays) = (0, false);
+    for n in 0..PACKS {
+        let pack = object(n, PACK_BYTES);
+        // The header stands in the first group, table and trailer in the last.
+        let mut runs = vec![0..1, GROUPS - 1..GROUPS];
+        let mut at = 64;
+        let end = PACK_BYTES - GROUP;
+        while at < end {
+            if left == 0 {
+                // As many of each octave.
+                let octave = (64 * 1024) << (draw() % 6);
+                left = octave + draw() % octave;
+                stays = draw() % 2 == 0;
+                revision += 1;
+                if !stays {
+                    dropped.push(crate::testing::id(revision));
+                }
+            }
+            let length = left.min(end - at);
+            if stays {
+                let group = |byte: u64| u32::try_from(byte / GROUP).unwrap();
+                runs.push(group(at)..group(at + length - 1) + 1);
+            }
+            (at, left) = (at + length, left - length);
+        }
+        narrow.insert(pack, LiveMap::from_runs(GROUPS, runs).unwrap());
+        full.insert(pack, LiveMap::full(GROUPS));
+    }
+    let view = ChannelView::new(CHANNEL);
+    let changes = name_also(&view.data, full).unwrap();
+    let view = advance(&view, &[1], changes).after;
+    let changes = name_exactly(&view.data, narrow).unwrap();
+    assert_eq!(changes.len() as u64, PACKS);
+    let candidate = advance(&view, &[1], changes);
+    let (request, ahead) = candidate.request();
+    let records: Vec<Record> = dropped
+        .chunks(DROPPED_MAX)
+        .map(|ids| Record::Dropped { ids: ids.to_vec() })
+        .collect();
+    let stamp = Stamp {
+        sequence: 0,
+        id: crate::testing::id(0),
+    };
+    let stamped = records.into_iter().map(|record| (stamp, record));
+    let batch = Batch::new(stamped.collect()).encode();
+    let mut compressor = Compressor::new(Level::default());
+    let segment = compressor.compress(&batch, None).bytes.len();
+    let ahead: usize = ahead.iter().map(|node| node.len()).sum();
+    let sent = request.encode().len() + ahead + segment;
+    let thousand = sent as u64 * 1000 / PACKS;
+    assert!(
+        thousand < 64 * 1024,
+        "{thousand} bytes, of which {segment} in all say which revisions"
+    );
 }

@@ -195,39 +195,78 @@ impl Survivors<'_, '_> {
             }
             // Folded into all that is merged here; needed on for what is not.
             Record::Moved { from, .. } if !self.outside.contains(&from.pack) => return None,
-            Record::File {
-                source,
-                path,
-                metadata,
-                content:
-                    Content::Regular {
-                        size,
-                        blake3,
-                        chunks,
-                    },
-            } => Record::File {
-                source,
-                path,
-                metadata,
-                content: Content::Regular {
+            record => folded(self.state, record),
+        })
+    }
+}
+
+/// Returns the records of a tail as they go on when it spills, its chunks moved out of `pieces`: all of them, references folded, but for the
+/// `moved` records of pieces that nothing else names.
+///
+/// A merge drops what says nothing any more; little of what is as young as a tail does, and this asks of `state` only how chunks have moved and
+/// what names the pieces.
+pub fn carry_on(
+    state: &State,
+    pieces: &BTreeSet<PackNumber>,
+    inputs: Vec<(Stamp, Record)>,
+) -> Vec<(Stamp, Record)> {
+    let mut inside = Inputs::default();
+    for (stamp, record) in &inputs {
+        inside.add(*stamp, record);
+    }
+    let of_dictionaries: BTreeSet<PackNumber> = state
+        .dictionaries()
+        .map(|(_, known)| known.chunk.pack)
+        .collect();
+    let is_named_outside = |piece: &PackNumber| {
+        let named = inside.named.get(piece).copied().unwrap_or(0);
+        state.times_named(*piece) > named || of_dictionaries.contains(piece)
+    };
+    let leads_on = |record: &Record| match record {
+        Record::Moved { from, .. } => !pieces.contains(&from.pack) || is_named_outside(&from.pack),
+        _ => true,
+    };
+    let inputs = inputs.into_iter().filter(|(_, record)| leads_on(record));
+    inputs
+        .map(|(stamp, record)| (stamp, folded(state, record)))
+        .collect()
+}
+
+/// Returns a record with its references turned to where `state` has the chunks now.
+fn folded(state: &State, record: Record) -> Record {
+    match record {
+        Record::File {
+            source,
+            path,
+            metadata,
+            content:
+                Content::Regular {
                     size,
                     blake3,
-                    chunks: ChunkExtent::join(state.resolve_all(&chunks)),
+                    chunks,
                 },
+        } => Record::File {
+            source,
+            path,
+            metadata,
+            content: Content::Regular {
+                size,
+                blake3,
+                chunks: ChunkExtent::join(state.resolve_all(&chunks)),
             },
-            Record::Dictionary {
-                id,
-                domain,
-                chunk,
-                retired,
-            } => Record::Dictionary {
-                id,
-                domain,
-                chunk: state.resolve(chunk),
-                retired,
-            },
-            record => record,
-        })
+        },
+        Record::Dictionary {
+            id,
+            domain,
+            chunk,
+            retired,
+        } => Record::Dictionary {
+            id,
+            domain,
+            chunk: state.resolve(chunk),
+            retired,
+        },
+        record => record,
     }
 }
 

@@ -1,8 +1,8 @@
 //! [`Part`]: a state replayed without the revisions and events that nobody is going to ask for.
 //!
-//! A merge or a spilled tail asks of the journal only what concerns its own records; in a store of a million files all the others would fill a
-//! gigabyte. A [`State`] that took in the journal by [`State::apply_part`] says of what is in the part exactly what one replayed whole says: all
-//! but revisions and events it has whole, and of those it leaves out it keeps count of the packs they name.
+//! A merge, or a prune that spills the tail, asks of the journal only what concerns its own records; in a store of a million files all the others
+//! would fill a gigabyte. A [`State`] that took in the journal by [`State::apply_part`] says of what is in the part exactly what one replayed whole says:
+//! all but revisions and events it has whole, and of those it leaves out it keeps count of the packs they name.
 
 use std::collections::BTreeSet;
 

@@ -114,6 +114,22 @@ impl Repeat {
         number: PackNumber,
         as_of: u64,
     ) -> Self {
+        let stamped = files.into_iter().map(|(id, record)| {
+            let stamp = Stamp {
+                sequence: as_of,
+                id: *id,
+            };
+            (stamp, record)
+        });
+        Self::of_stamped(stamped, number, as_of)
+    }
+
+    /// As [`Self::of_new`], of files that may be written again, stamped as they were.
+    pub fn of_stamped<'a>(
+        files: impl IntoIterator<Item = (Stamp, &'a Record)>,
+        number: PackNumber,
+        as_of: u64,
+    ) -> Self {
         let ends_here = |record: &Record| match record {
             Record::File { content, .. } => {
                 let last = content.extents().last();
@@ -124,13 +140,7 @@ impl Repeat {
         let records = files
             .into_iter()
             .filter(|(_, record)| ends_here(record))
-            .map(|(id, record)| {
-                let stamp = Stamp {
-                    sequence: as_of,
-                    id: *id,
-                };
-                (stamp, record.clone())
-            });
+            .map(|(stamp, record)| (stamp, record.clone()));
         Self {
             as_of,
             batch: Batch::new(records.collect()),

@@ -441,17 +441,18 @@ impl State {
         !self.dropped.contains_key(&id) || self.is_pinned(id)
     }
 
+    /// Returns the revisions and their contents, kept or not.
+    pub fn revisions(&self) -> impl Iterator<Item = (RecordId, &Content)> {
+        let entries = self.paths.values().flatten();
+        entries.filter_map(|(stamp, entry)| match entry {
+            Entry::Revision { content, .. } => Some((stamp.id, content)),
+            Entry::Event(_) => None,
+        })
+    }
+
     /// Returns the kept revisions and their contents: what the store must be able to give back.
     pub fn kept_revisions(&self) -> impl Iterator<Item = (RecordId, &Content)> {
-        self.paths
-            .values()
-            .flatten()
-            .filter_map(|(stamp, entry)| match entry {
-                Entry::Revision { content, .. } if self.is_kept(stamp.id) => {
-                    Some((stamp.id, content))
-                }
-                _ => None,
-            })
+        self.revisions().filter(|(id, _)| self.is_kept(*id))
     }
 
     /// Returns all paths and what each went through, in order.

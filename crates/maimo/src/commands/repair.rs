@@ -114,9 +114,17 @@ fn told(channel: &str, astray: &AstrayReport) -> String {
     } else {
         String::new()
     };
+    let evidence = if astray.has_evidence {
+        " Both signed heads are kept as evidence."
+    } else {
+        ""
+    };
     format!(
-        "Channel {channel} {how}. Both signed heads are kept as evidence.\n  seen:  {}\n  shown: {shown}\n  {} and {} runs that are known here are not in it: {} can be put back, {} chunks to be stored again, {} lost{others}",
-        head(&astray.seen),
+        "Channel {channel} {how}.{evidence}\n  seen:  {}\n  shown: {shown}\n  {} and {} runs that are known here are not in it: {} can be put back, {} chunks to be stored again, {} lost{others}",
+        astray
+            .seen
+            .as_ref()
+            .map_or_else(|| "nothing, by this machine".to_owned(), head),
         revisions(astray.revisions_missing),
         Count(astray.runs_missing),
         Count(astray.revisions_restored),
@@ -173,7 +181,7 @@ impl HeadView {
 #[derive(Serialize)]
 struct AstrayView<'a> {
     kind: &'static str,
-    seen: HeadView,
+    seen: Option<HeadView>,
     shown: Option<HeadView>,
     revisions_missing: u64,
     runs_missing: u64,
@@ -244,7 +252,7 @@ impl Report for Repaired {
             dry_run: self.dry_run,
             astray: report.astray.as_ref().map(|astray| AstrayView {
                 kind: if astray.is_fork { "fork" } else { "rollback" },
-                seen: HeadView::of(&astray.seen),
+                seen: astray.seen.as_ref().map(HeadView::of),
                 shown: astray.shown.as_ref().map(HeadView::of),
                 revisions_missing: astray.revisions_missing,
                 runs_missing: astray.runs_missing,

@@ -28,8 +28,11 @@ impl Store {
         let figures = &mut self.figures;
         let mut bytes = request;
         let mut requests = 1 + nodes_ahead;
+        figures.sent += request;
+        figures.packs_sent += uploads.len() as u64;
         for upload in uploads {
             let length = upload.reference.length;
+            figures.sent += length;
             if upload.kind == PackKind::Data {
                 figures.data_uploaded += length;
                 if upload.purpose != Purpose::Rewrite {
