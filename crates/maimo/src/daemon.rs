@@ -13,6 +13,7 @@
 mod entrance;
 mod figures;
 pub(crate) mod manager;
+mod open_files;
 mod owner;
 mod scrape;
 mod stop;
@@ -98,6 +99,7 @@ impl Daemon {
         stop: Stop,
         ready: impl FnOnce(&[Standing]) -> Result<(), CommandError>,
     ) -> Result<(), CommandError> {
+        open_files::allow();
         let runtime = self.network.runtime().map_err(|error| {
             CommandError::io(
                 "start threads of",

@@ -179,7 +179,7 @@ fn in_use(home: &Path) -> CommandError {
 
 /// Returns what is kept.
 fn keeps(owner: &Owner) -> Result<Keeps, CommandError> {
-    let status = owner.background("starting", |client, _| client.status())?;
+    let status = owner.viewer().look()?.status()?;
     Ok(Keeps {
         source: status.label,
         channels: status.channels.into_iter().map(|it| it.channel).collect(),

@@ -3,7 +3,8 @@
 //! Whom it stores for is not named unless its owner says so: a page that anyone on the machine may read is no place for labels. Names of its own
 //! channels and folders of its own volumes are the owner's.
 //!
-//! Invariant: writing the page waits for no command and for no provider; what only the open store knows is as old as [`LOOK`] and longer while commands run.
+//! Invariant: writing the page waits for no command and for no provider; what the store knows is looked at beside whatever is done with it, and as old as
+//! [`LOOK`].
 
 use std::{
     path::PathBuf,
@@ -12,7 +13,10 @@ use std::{
 };
 
 use maimo_client::{
-    audit::AuditResult, client::Client, error::ClientError, status::StatusReport, verify::PastAudit,
+    audit::AuditResult,
+    error::ClientError,
+    status::StatusReport,
+    verify::{PastAudit, Proven},
 };
 use maimo_core::{clock::Timestamp, id::RootHash};
 use maimo_net::wire::Call;
@@ -48,22 +52,26 @@ pub(super) struct Store(Mutex<Option<Seen>>);
 
 struct Seen {
     status: StatusReport,
+    /// All that are remembered, those of one channel after those of another, the newest one first.
     audits: Vec<PastAudit>,
+    spool_bytes: u64,
     at: Timestamp,
 }
 
 impl Store {
-    /// Looks at the store, once nothing else is done with it.
+    /// Looks at the store, whatever is done with it.
     pub(super) fn look(&self, owner: &Owner) {
-        let look = |client: &mut Client| {
+        let look = || {
+            let view = owner.viewer().look()?;
             Ok::<_, ClientError>(Seen {
-                status: client.status()?,
-                audits: client.last_audits()?,
+                status: view.status()?,
+                audits: view.audits()?,
+                spool_bytes: view.spool_bytes(),
                 at: now(),
             })
         };
         // What cannot be looked at now is tried again, and its age tells.
-        if let Ok(seen) = owner.background("looking at the store", |client, _| look(client)) {
+        if let Ok(seen) = look() {
             *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(seen);
         }
     }
@@ -242,6 +250,12 @@ impl Figures {
             };
             states.sample(&[("volume", path), ("state", state)], is_up);
         }
+        page.one(
+            "maimo_provider_syncs_total",
+            Kind::Counter,
+            "What volumes were told to make durable: packs, logs, folders",
+            provider.syncs(),
+        );
         let clients = provider.clients().unwrap_or_default();
         let revoked = clients.iter().filter(|client| client.revoked.is_some());
         let revoked = revoked.count() as u64;
@@ -294,7 +308,12 @@ impl Figures {
 /// What is known of the store and its channels.
 fn kept(seen: &Seen, page: &mut Page) {
     use Kind::Gauge;
-    let Seen { status, audits, at } = seen;
+    let Seen {
+        status,
+        audits,
+        spool_bytes,
+        at,
+    } = seen;
     for (name, help, value) in [
         (
             "maimo_client_looked_seconds",
@@ -331,6 +350,11 @@ fn kept(seen: &Seen, page: &mut Page) {
             "1 if the catalog has not all that the store holds",
             u64::from(status.behind.is_some()),
         ),
+        (
+            "maimo_client_spool_bytes",
+            "Bytes of packs that are sealed and not sent yet",
+            *spool_bytes,
+        ),
     ] {
         page.one(name, Gauge, help, value);
     }
@@ -342,6 +366,14 @@ fn kept(seen: &Seen, page: &mut Page) {
     for channel in &status.channels {
         debug_assert!(channel.sequence > 0 || channel.root == RootHash::NONE);
         sequences.sample(&[("channel", &channel.channel)], channel.sequence);
+    }
+    let mut behind = page.family(
+        "maimo_client_channel_behind",
+        Gauge,
+        "How many commits a mirror is behind the newest state known",
+    );
+    for channel in &status.channels {
+        behind.sample(&[("channel", &channel.channel)], channel.behind);
     }
     let mut reached = page.family(
         "maimo_client_channel_reached_seconds",
@@ -358,7 +390,9 @@ fn kept(seen: &Seen, page: &mut Page) {
         Gauge,
         "When a channel was last audited and answered, in seconds since 1970",
     );
-    for audit in audits {
+    let by_channel = || audits.chunk_by(|a, b| a.channel == b.channel);
+    let newest = || by_channel().filter_map(<[PastAudit]>::first);
+    for audit in newest() {
         times.sample(&[("channel", &audit.channel)], audit.time.0 / 1000);
     }
     let mut results = page.family(
@@ -366,7 +400,7 @@ fn kept(seen: &Seen, page: &mut Page) {
         Gauge,
         "1 if the last audit proved all that it asked for",
     );
-    for audit in audits {
+    for audit in newest() {
         let is_intact = audit.result == AuditResult::Intact;
         results.sample(&[("channel", &audit.channel)], is_intact.into());
     }
@@ -375,7 +409,7 @@ fn kept(seen: &Seen, page: &mut Page) {
         Gauge,
         "Slices that the last audit asked for",
     );
-    for audit in audits {
+    for audit in newest() {
         for (class, count) in ["data", "vital"].into_iter().zip(audit.slices) {
             slices.sample(&[("channel", &audit.channel), ("class", class)], count);
         }
@@ -385,8 +419,22 @@ fn kept(seen: &Seen, page: &mut Page) {
         Gauge,
         "Slices that the last audit did not prove",
     );
-    for audit in audits {
+    for audit in newest() {
         failed.sample(&[("channel", &audit.channel)], audit.failed);
+    }
+    let mut proven = page.family(
+        "maimo_client_proven_slices",
+        Gauge,
+        "Slices proven by all audits since the last one that was not intact",
+    );
+    for of_one in by_channel() {
+        let Some(strata) = Proven::of(of_one).map(|it| it.strata) else {
+            continue;
+        };
+        for (class, stratum) in ["data", "vital"].into_iter().zip(strata) {
+            let labels = [("channel", of_one[0].channel.as_str()), ("class", class)];
+            proven.sample(&labels, stratum.slices);
+        }
     }
 }
 
@@ -406,6 +454,39 @@ fn upkept(state: &State, page: &mut Page) {
             "When something was last stored, in seconds since 1970",
             stored.time.seconds(),
         );
+        page.one(
+            "maimo_client_stored_files",
+            Gauge,
+            "New and changed files in the last run that had any",
+            stored.files,
+        );
+        page.one(
+            "maimo_client_stored_sent_bytes",
+            Gauge,
+            "Bytes sent for it, to all channels",
+            stored.bytes_sent,
+        );
+    }
+    if let Some(pruned) = &state.pruned {
+        for (name, help, value) in [
+            (
+                "maimo_client_pruned_seconds",
+                "When what no policy keeps was last let go of, in seconds since 1970",
+                pruned.time.seconds(),
+            ),
+            (
+                "maimo_client_pruned_packs",
+                "Packs of which nothing is needed since then",
+                pruned.packs,
+            ),
+            (
+                "maimo_client_pruned_bytes",
+                "Bytes let go of then, in those packs and in others",
+                pruned.bytes,
+            ),
+        ] {
+            page.one(name, Gauge, help, value);
+        }
     }
     let mut done = page.family(
         "maimo_client_job_done_seconds",

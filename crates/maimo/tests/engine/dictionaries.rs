@@ -2,11 +2,12 @@
 
 use super::*;
 
-/// What a program writes down.
+/// What a program writes down. Of what does not repeat a dictionary has its share, too, so that it is no little thing.
 fn log(seed: u64) -> Vec<u8> {
-    let ids = noise(seed, 40);
-    let lines = ids.iter().map(|id| {
-        format!("{{\"level\": \"info\", \"logger\": \"org.example.http\", \"id\": {id}, \"at\": {seed}}},\n")
+    let draws = noise(seed, 400);
+    let lines = draws.chunks(10).map(|draw| {
+        let id = draw.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat();
+        format!("{{\"level\": \"info\", \"logger\": \"org.example.http\", \"id\": \"{id}\", \"at\": {seed}}},\n")
     });
     lines.collect::<String>().into_bytes()
 }
@@ -71,6 +72,12 @@ fn assert_back(scene: &Scene, client: &mut Client, seeds: std::ops::Range<u64>) 
     }
 }
 
+/// Returns how many blocks live of what is proven whole.
+fn vital_blocks(client: &mut Client) -> u64 {
+    let audits = client.verify(&VerifyRequest::default(), &Control::default());
+    audits.unwrap()[0].strata[1].blocks_live
+}
+
 fn assert_intact(client: &mut Client) {
     let audits = client.verify(&VerifyRequest::default(), &Control::default());
     for audit in audits.unwrap() {
@@ -120,9 +127,13 @@ fn a_dictionary_goes_with_the_last_chunk_that_needs_it_and_comes_back_with_the_f
     // Not out of a cache: by another installation.
     drop(client);
     let mut client = scene.open();
+    let before = vital_blocks(&mut client);
     client
         .undelete(UndeleteRequest::default(), &control)
         .unwrap();
+    // It is named again, and not only still there for a while.
+    let after = vital_blocks(&mut client);
+    assert!(before + 3 <= after, "{before} and {after}");
     assert_intact(&mut client);
     let mut old = Vec::new();
     let first = DumpRequest {

@@ -10,11 +10,13 @@
 #[allow(dead_code, reason = "other tests use the rest")]
 mod support;
 
+mod drills;
 mod invitations;
 mod job;
 mod metrics;
 mod mirrors;
 mod node;
+mod open_files;
 mod owner;
 mod peers;
 mod progress;

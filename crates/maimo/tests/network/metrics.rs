@@ -84,6 +84,7 @@ fn a_provider_tells_what_it_serves_and_not_whom_unless_it_is_to() {
     assert_eq!(figure("maimo_provider_clients{state=\"active\"}"), 1);
     assert!(figure("maimo_provider_bytes_total{direction=\"in\"}") > 2 << 20);
     assert!(figure("maimo_provider_sweeps_total") > 0);
+    assert!(figure("maimo_provider_syncs_total") > 0);
     let volume = node.machine.text("disk");
     let used = format!("maimo_provider_volume_used_bytes{{volume=\"{volume}\"}}");
     assert!(figure(&used) > 2 << 20);

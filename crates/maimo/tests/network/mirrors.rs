@@ -98,3 +98,20 @@ fn a_mirror_that_is_full_keeps_nobody_from_storing() {
     drop(far);
     assert_back(&machine, "mine", 8);
 }
+
+/// The node may ask it again a minute later; who waits for a command need not.
+#[test]
+fn a_mirror_that_is_back_is_caught_up_by_the_next_command_to_a_node() {
+    let far = Node::running();
+    let mut other = Node::running();
+    let mut keeper = Node::of(mirrored(&far, &other));
+    keeper.start();
+    other.kill();
+    grow(&keeper.machine, "mine", 4);
+    let summary = store(&keeper.machine);
+    assert_eq!(summary["behind"][0], "other", "{summary}");
+    other.start();
+    let summary = store(&keeper.machine);
+    assert_eq!(summary["behind"].as_array().unwrap().len(), 0, "{summary}");
+    keeper.kill();
+}

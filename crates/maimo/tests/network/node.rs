@@ -82,6 +82,12 @@ impl Node {
         std::fs::read_to_string(self.machine.path("log")).unwrap_or_default()
     }
 
+    /// Returns its process's number.
+    pub(crate) fn id(&self) -> u32 {
+        let (child, _) = self.running.as_ref().unwrap();
+        child.id()
+    }
+
     /// Sends it a signal.
     pub(crate) fn signal(&self, signal: rustix::process::Signal) {
         let (child, _) = self.running.as_ref().unwrap();

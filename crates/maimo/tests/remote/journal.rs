@@ -2,7 +2,14 @@
 
 use std::{fs, path::PathBuf};
 
-use maimo_client::{browse::ListRequest, client::Client, error::ClientError};
+use maimo_client::{
+    browse::ListRequest,
+    client::{Client, InitOptions},
+    error::ClientError,
+    progress::Control,
+    recover::RecoverRequest,
+    retrieve::RetrieveRequest,
+};
 
 use crate::scene::{Scene, noise};
 
@@ -67,4 +74,73 @@ fn a_segment_that_cannot_be_read_does_not_vanish_in_a_merge() {
     drop(two);
     scene.store(&mut one, "a");
     assert!(segments(&scene).len() < 15);
+}
+
+/// What names chunks of the tail from outside stands behind it in the catalog. Before, a spill replayed the whole journal: in a store of a million
+/// files that took longer than all else of a commit.
+#[test]
+fn a_tail_spills_without_a_look_at_the_journal_and_all_that_names_its_chunks_is_led_on() {
+    let scene = Scene::new();
+    let words = scene.begin("one");
+    let mut one = scene.open("one");
+    let many = |folder: &str, seed: u64| {
+        for m in 0..200 {
+            scene.write(&format!("{folder}/{m}"), &noise(seed + m, 300));
+        }
+    };
+    many("a", 1_000);
+    scene.store(&mut one, "a");
+    // Goes into the tail; its copy is in a segment, whose pack has nothing of it.
+    scene.write("b/small", &noise(1, 300));
+    scene.store(&mut one, "b");
+    many("c", 2_000);
+    scene.write("c/copy", &noise(1, 300));
+    scene.store(&mut one, "c");
+    segments(&scene).iter().for_each(tear);
+    scene.far.wire.called();
+    let mut n = 0;
+    loop {
+        scene.write(&format!("d/{n}"), &noise(3_000 + n, 300));
+        scene.store(&mut one, "d");
+        let called = scene.far.wire.called();
+        assert!(!called.contains(&"read"), "{called:?}");
+        if called.contains(&"put") {
+            break;
+        }
+        n += 1;
+        assert!(n < 40, "nothing spills");
+    }
+    let mut two = scene.join("two", words.clone());
+    assert_back(&scene, &mut two);
+    // The pack that the tail spilled into tells of the copy too.
+    let options = InitOptions {
+        phrase: Some(words.into()),
+        ..InitOptions::default()
+    };
+    Client::init(&scene.home("three"), &options).unwrap();
+    let mut three = scene.open("three");
+    let request = RecoverRequest {
+        address: scene.address(),
+        root: None,
+        from_packs: true,
+    };
+    let report = three.recover(&request, &Control::default()).unwrap();
+    assert_eq!((report.files, report.unreadable), (403 + n, 0));
+}
+
+fn assert_back(scene: &Scene, client: &mut Client) {
+    let to = scene.home("back");
+    let request = RetrieveRequest {
+        paths: ["b", "c", "d"].map(|folder| scene.home(folder)).into(),
+        to: to.clone(),
+        source: Some("one".to_owned()),
+        ..RetrieveRequest::default()
+    };
+    let back = client.retrieve(&request, &Control::default()).unwrap();
+    assert_eq!(back.errors, 0, "{:?}", back.failures);
+    let inside = to.join(scene.home("").strip_prefix("/").unwrap());
+    for name in ["b/small", "c/copy", "c/7", "d/0", "d/3"] {
+        let was = fs::read(scene.home(name)).unwrap();
+        assert_eq!(fs::read(inside.join(name)).unwrap(), was, "{name}");
+    }
 }

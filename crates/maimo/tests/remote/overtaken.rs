@@ -186,7 +186,7 @@ fn a_run_that_another_machine_lets_go_of_meanwhile_is_not_pinned_empty() {
 }
 
 #[test]
-fn what_another_machine_leaves_without_bytes_meanwhile_is_not_kept_again() {
+fn what_another_machine_spills_without_its_being_kept_is_brought_back() {
     let (scene, mut one, mut two) = two_machines();
     let control = Control::default();
     for version in 0..2 {
@@ -203,8 +203,8 @@ fn what_another_machine_leaves_without_bytes_meanwhile_is_not_kept_again() {
     assert_eq!(history(&one).len(), 1);
     let folder = scene.home("b");
     scene.far.wire.before("move_head", move || {
-        // Until the tail is written into packs, without what nobody keeps.
         fs::create_dir(&folder).unwrap();
+        // Until the tail is written into packs.
         for n in 0..6 {
             fs::write(folder.join(n.to_string()), noise(100 + n, 2_000)).unwrap();
             let request = StoreRequest {
@@ -216,17 +216,23 @@ fn what_another_machine_leaves_without_bytes_meanwhile_is_not_kept_again() {
     });
     let back = one.undelete(UndeleteRequest::default(), &control).unwrap();
     assert!(scene.far.wire.is_over());
-    assert_eq!(back.lost, 1);
+    assert_eq!(back.lost, 0);
+    assert_eq!(history(&one).len(), 2);
     let large = one.history(&scene.home("a/large"), &WhichSource::Own);
     assert_eq!(large.unwrap().len(), 2);
-    // Whatever is listed can be had.
     for known in history(&one) {
         let request = DumpRequest {
             path: small.clone(),
             revision: Some(known.revision),
             ..DumpRequest::default()
         };
-        one.dump(&request, &mut Vec::new(), &control).unwrap();
+        let mut found = Vec::new();
+        one.dump(&request, &mut found, &control).unwrap();
+        assert!(
+            found == noise(9 + known.revision, 2_000),
+            "{}",
+            known.revision
+        );
     }
 }
 

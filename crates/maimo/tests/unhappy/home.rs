@@ -140,3 +140,35 @@ fn a_damaged_key_is_told_and_the_words_bring_the_store_back() {
     rig.ok(args([&"recover", &rig.provider()]));
     assert_eq!(rig.retrieved_of(SOURCE, "back"), Rig::tree(&rig.files()));
 }
+
+/// Between what a channel shows and the channel itself, both of which a recovery writes down. Such a home could do nothing any more.
+#[test]
+fn a_recovery_cut_off_before_its_channel_was_written_down_begins_again() {
+    let rig = Rig::new();
+    let phrase = rig.folder.path().join("phrase");
+    fs::write(&phrase, PHRASE).unwrap();
+    let init = |source: &str| {
+        rig.ok(args([
+            &"init",
+            &"--source",
+            &source,
+            &"--phrase-file",
+            &phrase,
+        ]));
+    };
+    init(SOURCE);
+    rig.ok(args([&"channel", &"open", &rig.provider()]));
+    rig.grow(0, 20);
+    rig.ok(args([&"store", &rig.files()]));
+    fs::remove_dir_all(rig.home()).unwrap();
+    init("anew");
+    rig.ok(args([&"recover", &rig.provider()]));
+    let state = rusqlite::Connection::open(rig.home().join("node.sqlite")).unwrap();
+    let cut = "DELETE FROM channel; DELETE FROM channel_address";
+    state.execute_batch(cut).unwrap();
+    drop(state);
+    fs::remove_file(rig.home().join("catalog.sqlite")).unwrap();
+    fs::remove_dir_all(rig.home().join("journal")).unwrap();
+    rig.ok(args([&"recover", &rig.provider()]));
+    assert_eq!(rig.retrieved_of(SOURCE, "back"), Rig::tree(&rig.files()));
+}

@@ -64,6 +64,47 @@ fn a_provider_that_goes_away_is_told_once_and_what_changed_meanwhile_is_stored_w
 }
 
 #[test]
+fn a_mirror_that_goes_away_is_told_once_without_an_audit_and_so_is_its_return() {
+    let mut node = Node::new("");
+    node.machine.write("mine/a", "a");
+    node.machine.done(&["store", "mine"]);
+    node.machine
+        .done(&["channel", "open", "second", "--name", "second"]);
+    node.machine.done(&["channel", "mirror", "disk", "second"]);
+    node.start();
+    let (second, away) = (node.machine.path("second"), node.machine.path("away"));
+    fs::rename(&second, &away).unwrap();
+    node.machine.write("mine/b", "b");
+    assert_eq!(node.told(1), ["trouble offline second"]);
+    // What is acknowledged by the first is stored, and no trouble of the first.
+    let before = node.stored_after(0);
+    node.machine.write("mine/c", "c");
+    node.stored_after(before);
+    assert_eq!(node.troubles(), ["offline"]);
+    fs::rename(&away, &second).unwrap();
+    let told = ["trouble offline second", "recovered offline second"];
+    assert_eq!(node.told(2), told);
+    let caught_up = |state: &Value| {
+        let jobs = state["jobs"].as_array().cloned().unwrap_or_default();
+        let job = jobs.iter().find(|job| job["job"] == "mirrors");
+        job.is_some_and(|job| job["failures"] == 0)
+    };
+    node.until("caught up", caught_up);
+    let status = node.machine.object("status", &["status"]);
+    assert_eq!(status["channels"][1]["behind"], 0, "{status:#}");
+    // A command of the user's that meets it away has it told as well.
+    fs::rename(&second, &away).unwrap();
+    node.stop();
+    node.machine.write("mine/d", "d");
+    node.machine.done(&["store", "mine"]);
+    node.start();
+    assert_eq!(node.told(3)[2..], ["trouble offline second"]);
+    fs::rename(&away, &second).unwrap();
+    assert_eq!(node.told(4)[3..], ["recovered offline second"]);
+    node.stop();
+}
+
+#[test]
 fn damage_is_told_once_by_the_audit_that_meets_it_and_not_again_by_the_next_process() {
     let mut node = Node::new("audit-every = \"1s\"\n");
     node.machine.write("mine/large", noise(3 << 20));

@@ -26,6 +26,8 @@ pub(super) enum Job {
     Vital(String),
     /// What no policy keeps is let go of.
     Prune,
+    /// Mirrors catch up.
+    Mirrors,
     /// Journal merged, providers asked where they are.
     Tidy,
 }
@@ -37,6 +39,7 @@ impl fmt::Display for Job {
             Self::Audit(channel) => write!(f, "audit {channel}"),
             Self::Vital(channel) => write!(f, "vital {channel}"),
             Self::Prune => f.write_str("prune"),
+            Self::Mirrors => f.write_str("mirrors"),
             Self::Tidy => f.write_str("tidy"),
         }
     }
@@ -173,6 +176,15 @@ impl Schedule {
             if entry.failures > 0 && which(job) {
                 entry.due = now;
             }
+        }
+    }
+
+    /// Has a job done at once that nothing kept from being done so far.
+    pub(super) fn hasten(&mut self, job: &Job, now: Now) {
+        if let Some(entry) = self.jobs.get_mut(job)
+            && entry.failures == 0
+        {
+            entry.due = now;
         }
     }
 

@@ -41,6 +41,9 @@ pub(crate) struct State {
     /// When something was last stored, and in which state of the store it is.
     #[serde(default)]
     pub(crate) stored: Option<Stored>,
+    /// What was let go of last.
+    #[serde(default)]
+    pub(crate) pruned: Option<Pruned>,
     #[serde(default)]
     pub(crate) jobs: Vec<JobRow>,
     /// What is wrong.
@@ -92,6 +95,17 @@ pub(crate) struct Stored {
     pub(crate) time: Moment,
     pub(crate) sequence: u64,
     pub(crate) files: u64,
+    /// Bytes sent for it to all channels.
+    #[serde(default)]
+    pub(crate) bytes_sent: u64,
+}
+
+/// What was let go of last because no policy keeps it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Pruned {
+    pub(crate) time: Moment,
+    pub(crate) packs: u64,
+    pub(crate) bytes: u64,
 }
 
 /// A job.

@@ -25,6 +25,8 @@ use maimo_net::{connect, in_process::InProcess, service::ServiceError};
 use maimo_provider::provider::{FolderTerms, Provider};
 use maimo_vault::retention::Policy;
 
+mod put_back;
+
 /// A home, a folder to store in, and the disks `a` and `b`, which may be away.
 struct Scene {
     folder: tempfile::TempDir,
@@ -506,6 +508,56 @@ fn what_the_old_first_took_meanwhile_is_merged_when_it_is_back() {
         assert_eq!(scene.retrieved(&mut scene.open(), &to), scene.files());
         scene.plug_in(lost);
     }
+}
+
+/// It commits before it hears of that, and lets the new first follow the old one as a mirror: that must not go back behind the new layout.
+#[test]
+fn who_has_not_heard_of_a_new_first_does_not_take_it_back() {
+    let scene = Scene::new();
+    let mut client = scene.open();
+    let control = Control::default();
+    a_full_store(&scene, &mut client);
+    client.mirror("a", "b", &control).unwrap();
+    drop(client);
+    let mut other = scene.other_home("other");
+    let request = RecoverRequest {
+        address: scene.address("a"),
+        root: None,
+        from_packs: false,
+    };
+    other.recover(&request, &control).unwrap();
+    drop(other);
+    scene.unplug("a");
+    let mut client = scene.open();
+    client.make_first("b", &control).unwrap();
+    scene.write("here", &noise(21, 500_000));
+    scene.store(&mut client);
+    drop(client);
+    scene.plug_in("a");
+
+    let theirs = scene.path("theirs");
+    fs::create_dir(&theirs).unwrap();
+    fs::write(theirs.join("tiny"), b"a few bytes in the tail").unwrap();
+    let request = StoreRequest {
+        paths: vec![theirs.clone()],
+        ..StoreRequest::default()
+    };
+    let mut other = scene.open_home("other");
+    other.store(&request, &control).unwrap();
+    drop(other);
+    for home in ["home", "other"] {
+        let mut client = scene.open_home(home);
+        let report = client.catch_up_mirrors(&control).unwrap();
+        assert_eq!(report.channels[0].0, "b");
+        assert!(report.behind.is_empty(), "{report:?}");
+    }
+    let mut client = scene.open();
+    assert_eq!(scene.store(&mut client).roots[0].0, "b");
+    assert_eq!(scene.retrieved(&mut client, "to"), scene.files());
+    drop(client);
+    let mut other = scene.open_home("other");
+    let again = other.store(&request, &control).unwrap();
+    assert_eq!((again.files_new, again.files_changed), (0, 0));
 }
 
 #[test]
