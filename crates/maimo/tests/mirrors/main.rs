@@ -145,6 +145,17 @@ impl Scene {
         Client::init(&self.path(name), &options).unwrap();
         self.open_home(name)
     }
+
+    /// Makes a home of the same store that knows what the disk `by` tells it.
+    fn join(&self, name: &str, by: &str) {
+        let request = RecoverRequest {
+            address: self.address(by),
+            root: None,
+            from_packs: false,
+        };
+        let recovered = self.other_home(name).recover(&request, &Control::default());
+        recovered.unwrap();
+    }
 }
 
 fn below(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
@@ -446,14 +457,7 @@ fn what_the_old_first_took_meanwhile_is_merged_when_it_is_back() {
     a_full_store(&scene, &mut client);
     client.mirror("a", "b", &control).unwrap();
     drop(client);
-    let mut other = scene.other_home("other");
-    let request = RecoverRequest {
-        address: scene.address("a"),
-        root: None,
-        from_packs: false,
-    };
-    other.recover(&request, &control).unwrap();
-    drop(other);
+    scene.join("other", "a");
     let theirs = scene.path("theirs");
     let store = |client: &mut Client| {
         let request = StoreRequest {
@@ -519,14 +523,7 @@ fn who_has_not_heard_of_a_new_first_does_not_take_it_back() {
     a_full_store(&scene, &mut client);
     client.mirror("a", "b", &control).unwrap();
     drop(client);
-    let mut other = scene.other_home("other");
-    let request = RecoverRequest {
-        address: scene.address("a"),
-        root: None,
-        from_packs: false,
-    };
-    other.recover(&request, &control).unwrap();
-    drop(other);
+    scene.join("other", "a");
     scene.unplug("a");
     let mut client = scene.open();
     client.make_first("b", &control).unwrap();

@@ -7,7 +7,6 @@ use maimo_client::{
     client::Client,
     error::ClientError,
     progress::Control,
-    recover::RecoverRequest,
     repair::{RepairReport, RepairRequest},
     store::StoreRequest,
 };
@@ -38,17 +37,6 @@ fn repair(client: &mut Client, channel: &str) -> RepairReport {
 
 fn is_astray(error: &ClientError) -> bool {
     matches!(error, ClientError::Astray { channel, .. } if channel == "b")
-}
-
-/// Joins another machine, which knows of the disk `by`.
-fn joined(scene: &Scene, by: &str) {
-    let mut other = scene.other_home("other");
-    let request = RecoverRequest {
-        address: scene.address(by),
-        root: None,
-        from_packs: false,
-    };
-    other.recover(&request, &Control::default()).unwrap();
 }
 
 /// Some files on `a` and its mirror `b`, an image of `b`; then `b` is made the first and takes more.
@@ -93,6 +81,15 @@ fn each_has_all(scene: &Scene) {
     }
 }
 
+fn is_told_and_brings_it_back(scene: &Scene) {
+    let mut client = scene.open();
+    assert!(is_astray(&scene.try_store(&mut client).unwrap_err()));
+    assert!(repair(&mut client, "b").astray.unwrap().lost.is_empty());
+    all_is_well(scene, &mut client);
+    drop(client);
+    each_has_all(scene);
+}
+
 #[test]
 fn a_first_that_shows_what_it_was_before_it_decided_is_brought_back() {
     let scene = made_first_after_an_image();
@@ -121,12 +118,7 @@ fn a_first_that_shows_nothing_any_more_is_brought_back() {
     client.make_first("b", &control).unwrap();
     drop(client);
     put_back(&scene, "b");
-    let mut client = scene.open();
-    assert!(is_astray(&scene.try_store(&mut client).unwrap_err()));
-    assert!(repair(&mut client, "b").astray.unwrap().lost.is_empty());
-    all_is_well(&scene, &mut client);
-    drop(client);
-    each_has_all(&scene);
+    is_told_and_brings_it_back(&scene);
 }
 
 /// It has seen nothing of that channel since, or never anything at all: what the other one shows tells it.
@@ -142,7 +134,7 @@ fn a_machine_that_never_saw_it_decide_finds_out_and_brings_it_back() {
         drop(client);
         image(&scene, "b");
         if !is_new {
-            joined(&scene, "a");
+            scene.join("other", "a");
         }
         let mut client = scene.open();
         client.make_first("b", &control).unwrap();
@@ -151,7 +143,7 @@ fn a_machine_that_never_saw_it_decide_finds_out_and_brings_it_back() {
         drop(client);
         if is_new {
             scene.unplug("b");
-            joined(&scene, "a");
+            scene.join("other", "a");
             scene.plug_in("b");
         }
         put_back(&scene, "b");
@@ -170,13 +162,8 @@ fn a_machine_that_never_saw_it_decide_finds_out_and_brings_it_back() {
         assert!(!astray.has_evidence && astray.lost.is_empty(), "{astray:?}");
         other.store(&request, &control).unwrap();
         drop(other);
-        let mut client = scene.open();
-        // The head that it saw there is on another branch.
-        assert!(is_astray(&scene.try_store(&mut client).unwrap_err()));
-        assert!(repair(&mut client, "b").astray.unwrap().lost.is_empty());
-        all_is_well(&scene, &mut client);
-        drop(client);
-        each_has_all(&scene);
+        // The head that this machine saw there is on another branch.
+        is_told_and_brings_it_back(&scene);
     }
 }
 
@@ -184,7 +171,7 @@ fn a_machine_that_never_saw_it_decide_finds_out_and_brings_it_back() {
 fn a_channel_that_was_away_while_a_machine_recovered_is_called_by_its_name() {
     let scene = made_first_after_an_image();
     scene.unplug("b");
-    joined(&scene, "a");
+    scene.join("other", "a");
     scene.plug_in("b");
     let mut other = scene.open_home("other");
     let report = other.make_first("b", &Control::default()).unwrap();

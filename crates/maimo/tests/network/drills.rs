@@ -130,15 +130,9 @@ fn a_provider_restored_from_an_old_image_is_found_out_and_repaired() {
     );
     machine.done(&["verify", "--read-all"]);
     assert_back(&machine, "mine", 5);
-    assert_same(
-        &{
-            let other = empty(&machine);
-            other.done(&["recover", &node.at.to_string()]);
-            other
-        },
-        &machine,
-        5,
-    );
+    let other = empty(&machine);
+    other.done(&["recover", &node.at.to_string()]);
+    assert_same(&other, &machine, 5);
 }
 
 /// The mirror has what the image lacks, and no machine any more.
